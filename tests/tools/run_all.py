@@ -1,0 +1,373 @@
+# SPDX-FileCopyrightText: The rspon.dbcontinuity contributors
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Run every check and test of the project and say, stage by stage, how it went.
+
+    python -m tests.tools.run_all                  what `make test` runs
+    python -m tests.tools.run_all --all            and the slow tests, and Molecule on Debian 13
+    python -m tests.tools.run_all lint sanity      some stages or groups of stages
+    python -m tests.tools.run_all unit -- -k ledger
+
+Stages go in waves; those of one wave run side by side, and one that fails keeps no other from running.
+What a stage says goes to tests/output/<stage>.log; its end is shown where the stage failed. The last line
+counts the tests pytest ran and each other stage as one.
+"""
+
+from __future__ import annotations
+
+import argparse
+import concurrent.futures
+import contextlib
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import threading
+import time
+import xml.etree.ElementTree as ET
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from tests.tools.common import OUTPUT, ROOT, VENV_BIN, tool_environment
+
+TAIL_LINES = 80
+HEARTBEAT_SECONDS = 60
+COVERAGE_PREFIX = ".coverage"
+PYTHON_TREES = (
+    "demo",
+    "benchmarks",
+    "tests/tools",
+    "tests/hosts",
+    "tests/unit",
+    "tests/engine",
+    "tests/demo",
+)
+CORE = "collections/ansible_collections/rspon/dbcontinuity/plugins"
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One command of the test run."""
+
+    name: str
+    group: str
+    wave: int
+    command: Sequence[str]
+    minutes: int
+    needs: Sequence[str] = ()
+    """The stage is left out, and the table says so, where none of these paths exists."""
+    pytest: bool = False
+    long: bool = False
+    """Part of --all only."""
+    cwd: Path = ROOT
+    environment: dict[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How a stage went."""
+
+    stage: Stage
+    result: str
+    seconds: float
+    passed: int = 0
+    failed: int = 0
+    note: str = ""
+
+    @property
+    def good(self) -> bool:
+        """Tell whether nothing speaks against the stage."""
+        return self.failed == 0
+
+
+def tool(name: str) -> str:
+    """Return the path of a program of the virtual environment."""
+    return str(VENV_BIN / name)
+
+
+def module(name: str, *arguments: str) -> list[str]:
+    """Return the command that runs a Python module of this project."""
+    return [sys.executable, "-m", name, *arguments]
+
+
+def existing(*paths: str) -> list[str]:
+    """Return those of the paths that hold Python files."""
+    return [path for path in paths if any((ROOT / path).rglob("*.py"))]
+
+
+def pytest_stage(
+    name: str, folders: Sequence[str], *, wave: int, minutes: int, marks: str, long: bool = False
+) -> Stage:
+    """Return a stage that runs pytest over `folders` and measures the core's coverage."""
+    command = [
+        *module("pytest", "-m", marks),
+        "--durations=10",
+        "--cov",
+        "--cov-report=",
+        f"--junitxml={OUTPUT / name}.xml",
+        *existing(*folders),
+    ]
+    environment = {"COVERAGE_FILE": str(OUTPUT / f"{COVERAGE_PREFIX}.{name}")}
+    return Stage(name, name, wave, command, minutes, folders, pytest=True, long=long, environment=environment)
+
+
+def molecule_stage(name: str, platform: str, *, wave: int, long: bool = False) -> Stage:
+    """Return a stage that builds real hosts of one platform and runs the default scenario on them."""
+    command = [tool("molecule"), "test", "--scenario-name", "default"]
+    needs = ("molecule/default/molecule.yml",)
+    return Stage(
+        name, "molecule", wave, command, 30, needs, long=long, environment={"DBC_PLATFORM": platform}
+    )
+
+
+def stages() -> list[Stage]:
+    """Return every stage, in the order of the closing table."""
+    collection = ROOT / "collections/ansible_collections/rspon/dbcontinuity"
+    build = ["build", "--force", "--output-path", str(OUTPUT), str(collection)]
+    platform = os.environ.get("DBC_PLATFORM") or "debian12"
+    return [
+        Stage("collections", "lint", 0, module("tests.tools.fetch_collections"), 10),
+        Stage("ruff", "lint", 1, [tool("ruff"), "check", "."], 5),
+        Stage("format", "lint", 1, [tool("ruff"), "format", "--check", "."], 5),
+        Stage("mypy", "lint", 1, [tool("mypy"), *existing(CORE, *PYTHON_TREES)], 10),
+        Stage("yamllint", "lint", 1, [tool("yamllint"), "--strict", "."], 5),
+        Stage("shellcheck", "lint", 1, module("tests.tools.check_shell"), 5),
+        Stage("headers", "lint", 1, module("tests.tools.check_headers"), 5),
+        Stage("changelog", "lint", 1, [tool("antsibull-changelog"), "lint"], 5, cwd=collection),
+        Stage("build", "lint", 1, [tool("ansible-galaxy"), "collection", *build], 5),
+        Stage("ansible-lint", "lint", 1, [tool("ansible-lint"), "--nocolor"], 15),
+        pytest_stage("unit", ["tests/unit"], wave=2, minutes=15, marks="not slow"),
+        Stage("sanity", "sanity", 2, module("tests.tools.run_sanity"), 20),
+        pytest_stage("engine", ["tests/engine", "tests/demo"], wave=3, minutes=25, marks="not slow"),
+        pytest_stage(
+            "slow", ["tests/unit", "tests/engine", "tests/demo"], wave=4, minutes=120, marks="slow", long=True
+        ),
+        molecule_stage("molecule", platform, wave=5),
+        molecule_stage("molecule-debian13", "debian13", wave=6, long=True),
+    ]
+
+
+def chosen(names: Sequence[str], everything: bool) -> list[Stage]:
+    """Return the stages to run: those named, or all that are not long, or all."""
+    available = stages()
+    known = {stage.name for stage in available} | {stage.group for stage in available}
+    for name in names:
+        if name not in known:
+            raise SystemExit(f"no stage or group '{name}'; there are: {', '.join(sorted(known))}")
+    if names:
+        by_name = [stage for stage in available if stage.name in names]
+        by_group = [stage for stage in available if stage.group in names and (everything or not stage.long)]
+        return [stage for stage in available if stage in by_name or stage in by_group]
+    return [stage for stage in available if everything or not stage.long]
+
+
+def run_command(
+    stage: Stage, log: Path, deadline: float, running: Callable[[int | None], None]
+) -> tuple[int, str]:
+    """Run the stage's command to its end or to the deadline; return its exit status and a remark."""
+    with log.open("wb") as output:
+        process = subprocess.Popen(
+            stage.command,
+            cwd=stage.cwd,
+            env={**tool_environment(), **stage.environment},
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )
+        running(process.pid)
+        try:
+            return process.wait(timeout=max(deadline - time.monotonic(), 1)), ""
+        except subprocess.TimeoutExpired:
+            for number, patience in ((signal.SIGINT, 30), (signal.SIGTERM, 15), (signal.SIGKILL, 15)):
+                with contextlib.suppress(ProcessLookupError):
+                    os.killpg(process.pid, number)
+                with contextlib.suppress(subprocess.TimeoutExpired):
+                    process.wait(timeout=patience)
+                    break
+            return 124, "out of time"
+        finally:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
+            running(None)
+
+
+def count(report: Path) -> tuple[int, int, int]:
+    """Return how many tests of pytest's report passed, failed, were skipped."""
+    passed = failed = skipped = 0
+    for suite in ET.parse(report).getroot().iter("testsuite"):  # noqa: S314 - pytest of this run wrote it
+        bad = int(suite.get("failures", "0")) + int(suite.get("errors", "0"))
+        out = int(suite.get("skipped", "0"))
+        passed += int(suite.get("tests", "0")) - bad - out
+        failed += bad
+        skipped += out
+    return passed, failed, skipped
+
+
+class Run:
+    """A test run: what is running now, what came of what has run."""
+
+    def __init__(self, budget_minutes: float | None, extra: Sequence[str], jobs: int) -> None:
+        """Start the clock."""
+        self._extra = extra
+        self._jobs = jobs
+        self._end = time.monotonic() + budget_minutes * 60 if budget_minutes is not None else float("inf")
+        self._speech = threading.Lock()
+        self._running: dict[str, tuple[float, int | None]] = {}
+        self._over = threading.Event()
+
+    def say(self, text: str) -> None:
+        """Print without tearing another stage's lines."""
+        with self._speech:
+            print(text, flush=True)
+
+    def stage(self, stage: Stage) -> Outcome:
+        """Run one stage and report it."""
+        if stage.needs and not existing_any(stage.needs):
+            return Outcome(stage, "absent", 0, note=f"there is no {' or '.join(stage.needs)} yet")
+        started = time.monotonic()
+        log = OUTPUT / f"{stage.name}.log"
+        report = OUTPUT / f"{stage.name}.xml"
+        report.unlink(missing_ok=True)
+        if started > self._end - 5:
+            outcome = Outcome(stage, "FAILED", 0, failed=1, note="no time left to start it")
+            self.say(f"  {stage.name:<18} FAILED  {outcome.note}")
+            return outcome
+        if stage.pytest and self._extra:
+            stage = Stage(**{**stage.__dict__, "command": [*stage.command, *self._extra]})
+
+        def running(pid: int | None) -> None:
+            if pid is None:
+                self._running.pop(stage.name, None)
+            else:
+                self._running[stage.name] = (started, pid)
+
+        deadline = min(started + stage.minutes * 60, self._end)
+        try:
+            status, note = run_command(stage, log, deadline, running)
+        except OSError as error:
+            log.write_text(f"{error}\n", encoding="utf-8")
+            status, note = 127, str(error)
+        passed, failed, skipped = (1, 0, 0) if status == 0 else (0, 1, 0)
+        if stage.pytest and report.is_file() and not note:
+            passed, failed, skipped = count(report)
+            note = f"{passed} passed, {failed} failed, {skipped} skipped"
+            if status != 0 and failed == 0:  # crashed, or collected nothing
+                failed, note = 1, f"{note}; pytest ended with status {status}"
+        elif status not in (0, 124, 127):
+            note = f"status {status}"
+        outcome = Outcome(
+            stage, "ok" if failed == 0 else "FAILED", time.monotonic() - started, passed, failed, note
+        )
+        text = f"  {stage.name:<18} {outcome.result:<7} {outcome.seconds:7.1f} s  {note}".rstrip()
+        if not outcome.good:
+            lines = log.read_text(encoding="utf-8", errors="replace").splitlines()
+            shown = "\n".join(f"    | {line}" for line in lines[-TAIL_LINES:])
+            text += f"\n    the end of {log.relative_to(ROOT)}:\n{shown}"
+        self.say(text)
+        return outcome
+
+    def heartbeat(self) -> None:
+        """Say every minute what is still running."""
+        while not self._over.wait(HEARTBEAT_SECONDS):
+            now = time.monotonic()
+            names = [f"{name} ({now - since:.0f} s)" for name, (since, _pid) in list(self._running.items())]
+            if names:
+                self.say(f"  … {', '.join(names)}")
+
+    def stop(self, number: int, _frame: object) -> None:
+        """End what is running when this run is told to end."""
+        self._end = 0
+        for _since, pid in list(self._running.values()):
+            if pid is not None:
+                with contextlib.suppress(ProcessLookupError):
+                    os.killpg(pid, signal.SIGINT if number == signal.SIGINT else signal.SIGTERM)
+
+    def all(self, selection: Sequence[Stage]) -> list[Outcome]:
+        """Run the stages, wave by wave."""
+        threading.Thread(target=self.heartbeat, daemon=True).start()
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+            signal.signal(number, self.stop)
+        outcomes: list[Outcome] = []
+        for wave in sorted({stage.wave for stage in selection}):
+            batch = [stage for stage in selection if stage.wave == wave]
+            with concurrent.futures.ThreadPoolExecutor(max_workers=min(self._jobs, len(batch))) as pool:
+                outcomes += pool.map(self.stage, batch)
+            if any(stage.pytest for stage in batch) and not any(
+                later.pytest for later in selection if later.wave > wave
+            ):
+                outcomes += self.coverage(selection)
+        self._over.set()
+        return outcomes
+
+    def coverage(self, selection: Sequence[Stage]) -> list[Outcome]:
+        """Put the coverage of all pytest stages together; the limit holds for a full run only."""
+        parts = [
+            part
+            for stage in selection
+            if stage.pytest
+            for part in OUTPUT.glob(f"{COVERAGE_PREFIX}.{stage.name}")
+        ]
+        if not parts:
+            return []
+        data = f"--data-file={OUTPUT / 'coverage.sqlite'}"
+        subprocess.run(
+            [*module("coverage", "combine", "--quiet", "--keep", data), *map(str, parts)],
+            cwd=ROOT,
+            check=False,
+        )
+        whole = {"unit", "engine"} <= {stage.name for stage in selection} and not self._extra
+        report = module("coverage", "report", data, *([] if whole else ["--fail-under=0"]))
+        return [self.stage(Stage("coverage", "coverage", 0, report, 5))]
+
+
+def existing_any(paths: Sequence[str]) -> bool:
+    """Tell whether one of the paths is there: a file, or a folder with Python files in it."""
+    return any((ROOT / path).is_file() for path in paths) or bool(existing(*paths))
+
+
+def table(outcomes: Sequence[Outcome]) -> str:
+    """Return the closing table."""
+    width = max(len(outcome.stage.name) for outcome in outcomes)
+    lines = ["", f"{'stage':<{width}}  result   seconds  remark"]
+    lines += [
+        f"{outcome.stage.name:<{width}}  {outcome.result:<7}  {outcome.seconds:7.1f}  {outcome.note}".rstrip()
+        for outcome in outcomes
+    ]
+    return "\n".join(lines)
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Run the stages asked for; the exit status is 1 where one of them failed."""
+    own, extra = list(arguments), []
+    if "--" in own:
+        cut = own.index("--")
+        own, extra = own[:cut], own[cut + 1 :]
+    parser = argparse.ArgumentParser(
+        prog="run_all", description=__doc__, formatter_class=argparse.RawTextHelpFormatter
+    )
+    parser.add_argument(
+        "stages", nargs="*", metavar="STAGE", help="stages or groups; default: all that are not long"
+    )
+    parser.add_argument("--all", action="store_true", help="the slow tests and the second platform too")
+    parser.add_argument(
+        "--budget", type=float, metavar="MINUTES", help="end what is not done after so many minutes"
+    )
+    parser.add_argument("--jobs", type=int, default=2, help="stages side by side within a wave (default 2)")
+    options = parser.parse_args(own)
+    selection = chosen(options.stages, options.all)
+    shutil.rmtree(OUTPUT, ignore_errors=True)
+    OUTPUT.mkdir(parents=True, exist_ok=True)
+    started = time.monotonic()
+    outcomes = Run(options.budget, extra, options.jobs).all(selection)
+    passed = sum(outcome.passed for outcome in outcomes)
+    failed = sum(outcome.failed for outcome in outcomes)
+    print(table(outcomes))
+    print(f"\nall stages: {time.monotonic() - started:.0f} s; logs in {OUTPUT.relative_to(ROOT)}/\n")
+    print(f"{passed} passed, {failed} failed", flush=True)
+    return 1 if failed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
