@@ -1,0 +1,160 @@
+# Copyright (c) 2026 the rspon.dbcontinuity authors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What is looked at on a MariaDB server before anything is written."""
+
+from __future__ import annotations
+
+import json
+import re
+from typing import Any
+
+from ...agent_answer import ask
+from ...errors import PipelineError
+from ...instance import Instance
+from ...process import Stage, find_tool, run
+from ..base import Inspection, Problem
+from .client import MariaDBClient
+
+_SYSTEM = "('information_schema','performance_schema','mysql','sys')"
+_VERSION = re.compile(r"(\d+)\.(\d+)\.(\d+)")
+# What the account on the backup host needs; without TRIGGER, SHOW VIEW or EVENT the server hides such objects
+# instead of refusing, and a dump or a count silently lacks them.
+SEES_EVERYTHING = ("SELECT", "SHOW VIEW", "TRIGGER", "EVENT", "PROCESS")
+SHIPS_LOGS = ("RELOAD", "BINLOG MONITOR", "REPLICATION SLAVE")
+_GRANT = re.compile(r"^GRANT (.+?) ON \*\.\* TO ")
+_OBJECTS = f"""
+SELECT 'tables', COUNT(*) FROM information_schema.TABLES WHERE TABLE_TYPE='BASE TABLE' AND TABLE_SCHEMA NOT IN {_SYSTEM}
+UNION ALL SELECT 'views', COUNT(*) FROM information_schema.TABLES WHERE TABLE_TYPE='VIEW' AND TABLE_SCHEMA NOT IN {_SYSTEM}
+UNION ALL SELECT 'sequences', COUNT(*) FROM information_schema.TABLES WHERE TABLE_TYPE='SEQUENCE' AND TABLE_SCHEMA NOT IN {_SYSTEM}
+UNION ALL SELECT 'triggers', COUNT(*) FROM information_schema.TRIGGERS WHERE TRIGGER_SCHEMA NOT IN {_SYSTEM}
+UNION ALL SELECT 'routines', COUNT(*) FROM information_schema.ROUTINES WHERE ROUTINE_SCHEMA NOT IN {_SYSTEM}
+UNION ALL SELECT 'events', COUNT(*) FROM information_schema.EVENTS WHERE EVENT_SCHEMA NOT IN {_SYSTEM}
+UNION ALL SELECT 'databases', COUNT(*) FROM information_schema.SCHEMATA WHERE SCHEMA_NAME NOT IN {_SYSTEM};
+"""  # noqa: S608 - a constant of this file, nothing from outside
+_SIZES = f"""
+SELECT COALESCE(SUM(FILE_SIZE),0) FROM information_schema.INNODB_SYS_TABLESPACES;
+SELECT COALESCE(SUM(DATA_LENGTH+INDEX_LENGTH),0) FROM information_schema.TABLES WHERE ENGINE IS NOT NULL AND ENGINE<>'InnoDB';
+SELECT CONCAT(TABLE_SCHEMA,'.',TABLE_NAME) FROM information_schema.TABLES
+ WHERE TABLE_TYPE='BASE TABLE' AND ENGINE IN ('MyISAM','Aria','CSV','ARCHIVE','MRG_MyISAM') AND TABLE_SCHEMA NOT IN {_SYSTEM}
+ ORDER BY 1;
+"""  # noqa: S608
+_VARIABLES = (
+    "version",
+    "server_uid",
+    "server_id",
+    "log_bin",
+    "binlog_format",
+    "sync_binlog",
+    "binlog_checksum",
+    "datadir",
+    "gtid_domain_id",
+    "innodb_flush_log_at_trx_commit",
+)
+
+
+def server_variables(client: MariaDBClient) -> dict[str, str]:
+    """Return the global variables this project looks at; one that the server does not know is missing."""
+    names = ",".join(f"'{name}'" for name in _VARIABLES)
+    rows = client.query(f"SHOW GLOBAL VARIABLES WHERE Variable_name IN ({names});")
+    return {str(row[0]): row[1] or "" for row in rows}
+
+
+def global_privileges(client: MariaDBClient) -> set[str]:
+    """Return the account's privileges on everything; ``ALL PRIVILEGES`` where it has all."""
+    found: set[str] = set()
+    for row in client.query("SHOW GRANTS;"):
+        match = _GRANT.match(row[0] or "")
+        if match:
+            found.update(part.strip() for part in match.group(1).split(","))
+    return found
+
+
+def missing_privileges(client: MariaDBClient, wanted: tuple[str, ...]) -> list[str]:
+    """Return which of the privileges the account lacks."""
+    held = global_privileges(client)
+    return [] if "ALL PRIVILEGES" in held else [each for each in wanted if each not in held]
+
+
+def series(version: str) -> str:
+    """Return the release series of a version, such as 10.11: backup and prepare need the same one."""
+    match = _VERSION.search(version)
+    return f"{match.group(1)}.{match.group(2)}" if match else ""
+
+
+def tool_version(shown: str) -> str:
+    """Return the version a MariaDB program shows of itself.
+
+    Client programs show ``Ver 15.2 Distrib 10.11.19-MariaDB`` or ``from 11.8.6-MariaDB``; mariadb-backup shows
+    ``based on MariaDB server 10.11.19-MariaDB``.
+    """
+    found = re.findall(r"(\d+\.\d+\.\d+)-?MariaDB", shown) or (
+        _VERSION.findall(shown) and [_VERSION.search(shown).group(0)]
+    )  # type: ignore[union-attr]
+    return str(found[0]) if found else ""
+
+
+def inspect_server(instance: Instance, client: MariaDBClient, method: str) -> Inspection:
+    """Return what was found; see :class:`~..base.Inspection`."""
+    variables = server_variables(client)
+    version = variables["version"]
+    problems: list[Problem] = []
+    warnings: list[str] = []
+    account = client.value("SELECT CURRENT_USER();")
+    for privilege in missing_privileges(client, SEES_EVERYTHING):
+        problems.append(
+            Problem(
+                f"The account {account} of {instance.name} lacks the privilege {privilege}: the server would hide objects instead of refusing.",
+                f"As an administrator run: GRANT {privilege} ON *.* TO {_quoted(account)};",
+            )
+        )
+    objects = {str(row[0]): int(row[1] or 0) for row in client.query(_OBJECTS)}
+    sizes = client.query(_SIZES)
+    non_transactional = [row[0] or "" for row in sizes[2:]]
+    tools = {"mariadb": tool_version(run(Stage((find_tool("mariadb", "mariadb-client"), "--version"))).stdout.decode())}
+    if method == "physical":
+        problems += _agent_problems(instance, version, tools)
+        if non_transactional:
+            warnings.append(
+                f"{len(non_transactional)} tables are not transactional; writes to them wait while the backup copies them: "
+                + ", ".join(non_transactional[:20])
+            )
+    if variables.get("log_bin") != "ON":
+        warnings.append(
+            "The binary log is off: no recovery to a point in time (B3). Set log_bin and restart the server at a time of your choice."
+        )
+    return Inspection(
+        version=version,
+        identity={key: variables.get(key, "") for key in ("server_uid", "server_id", "gtid_domain_id")},
+        expected_bytes=int(sizes[0][0] or 0) + int(sizes[1][0] or 0),
+        objects=objects,
+        tools=tools,
+        non_transactional=non_transactional,
+        warnings=warnings,
+        problems=problems,
+    )
+
+
+def _agent_problems(instance: Instance, version: str, tools: dict[str, str]) -> list[Problem]:
+    try:
+        answer: dict[str, Any] = json.loads(ask(instance.agent, "probe", instance.name))
+    except PipelineError as error:
+        return [Problem(error.message, error.remedy or "Run the playbook site for this host.")]
+    problems = [
+        Problem(f"On the production host of {instance.name}: {each}.", "") for each in answer.get("problems", [])
+    ]
+    found = tool_version(str(answer["tools"].get("mariadb-backup", "")))
+    tools["mariadb-backup"] = found
+    if found and series(found) != series(version):
+        problems.append(
+            Problem(
+                f"mariadb-backup on the production host of {instance.name} is {found}, its server is {version}: the series differ.",
+                f"Install the mariadb-backup of the server's series {series(version)} there.",
+            )
+        )
+    return problems
+
+
+def _quoted(account: str) -> str:
+    user, _at, host = account.rpartition("@")
+    return f"'{user}'@'{host}'"

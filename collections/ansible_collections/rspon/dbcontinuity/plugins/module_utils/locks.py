@@ -1,0 +1,72 @@
+# Copyright (c) 2026 the rspon.dbcontinuity authors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Kernel locks: they die with the process that holds them, so a crash leaves none behind."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from .clock import iso, utc_now
+from .durable import make_directory, writing_to
+from .errors import LockHeldError
+
+
+@contextmanager
+def exclusive(path: Path, activity: str) -> Iterator[None]:
+    """Hold the lock *path* for *activity*, or say who holds it and since when.
+
+    The file's content only informs; the lock itself is the kernel's.
+
+    :raises LockHeldError: at once, if another process or thread holds it.
+    """
+    make_directory(path.parent)
+    with writing_to(path):
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o640)
+    try:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise _held(os.pread(descriptor, 4096, 0), path, activity) from None
+        holder = {"activity": activity, "pid": os.getpid(), "host": socket.gethostname(), "since": iso(utc_now())}
+        with writing_to(path):
+            os.ftruncate(descriptor, 0)
+            os.pwrite(descriptor, json.dumps(holder).encode(), 0)
+        yield
+        os.ftruncate(descriptor, 0)
+    finally:
+        os.close(descriptor)
+
+
+def _held(content: bytes, path: Path, activity: str) -> LockHeldError:
+    try:
+        holder = json.loads(content)
+    except ValueError:
+        holder = {}
+    who = (
+        f"{holder['activity']} (process {holder['pid']} on {holder['host']}) since {holder['since']}"
+        if {"activity", "pid", "host", "since"} <= set(holder)
+        else "another process"
+    )
+    return LockHeldError(
+        f"{activity} cannot start: {path} is held by {who}.",
+        "Wait for it to end; the lock goes with its process, so nothing need be removed by hand.",
+        {"path": str(path), "holder": holder},
+    )
+
+
+@contextmanager
+def shared_folder(path: Path) -> Iterator[None]:
+    """Hold a published set against removal while it is read; any number of readers may."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_SH)
+        yield
+    finally:
+        os.close(descriptor)
