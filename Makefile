@@ -5,6 +5,8 @@
 # Python packages into .venv. Where nothing is missing that takes a second.
 
 SHELL := /bin/bash
+# Ansible refuses a locale that is not UTF-8; a bare machine has LANG=C.
+export LC_ALL := C.UTF-8
 .DEFAULT_GOAL := help
 PYTHON := .venv/bin/python
 RUN_ALL := $(PYTHON) -m tests.tools.run_all

@@ -9,7 +9,6 @@ brings a pip, and that pip installs what the command line names, from whatever i
 
 from __future__ import annotations
 
-import ensurepip
 import subprocess
 import sys
 
@@ -19,7 +18,8 @@ GET_PIP_ONLY = {"--no-setuptools", "--no-wheel"}
 
 def main() -> int:
     """Install pip, then let it install the packages that were asked for."""
-    ensurepip.bootstrap()
+    # In a process of its own: ensurepip switches pip's configuration off for the process it runs in.
+    subprocess.run([sys.executable, "-m", "ensurepip"], check=True)
     wanted = [argument for argument in sys.argv[1:] if argument not in GET_PIP_ONLY]
     return subprocess.run([sys.executable, "-m", "pip", "install", *wanted], check=False).returncode
 

@@ -238,18 +238,19 @@ class Lineage:
         )
 
     def sweep(self) -> list[str]:
-        """Remove what an interrupted cycle left, published or not, that no head ever named. Log lock held."""
+        """Remove what an interrupted cycle left, published or not, that no head ever named. Log lock held.
+
+        It reads the folder's names, so call it when a log is about to be added, not in each idle cycle.
+        """
         swept = sweep_unfinished(self.path)
         head = self.head()
-        following = f"{(head.sequence if head else 0) + 1:08d}-"
-        for entry in sorted(os.listdir(self.path)) if swept or self._has(following) else []:
-            if entry.startswith(following):
+        newest = head.sequence if head else 0
+        for entry in sorted(os.listdir(self.path)):
+            number = re.match(r"^(\d{8})-", entry)
+            if number and int(number.group(1)) > newest:
                 (self.path / entry).unlink()
                 swept.append(entry)
         return swept
-
-    def _has(self, prefix: str) -> bool:
-        return any(entry.name.startswith(prefix) for entry in os.scandir(self.path))
 
 
 def lineages(folder: Path) -> list[Lineage]:

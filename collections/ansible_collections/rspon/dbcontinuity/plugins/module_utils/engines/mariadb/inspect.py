@@ -88,10 +88,8 @@ def tool_version(shown: str) -> str:
     Client programs show ``Ver 15.2 Distrib 10.11.19-MariaDB`` or ``from 11.8.6-MariaDB``; mariadb-backup shows
     ``based on MariaDB server 10.11.19-MariaDB``.
     """
-    found = re.findall(r"(\d+\.\d+\.\d+)-?MariaDB", shown) or (
-        _VERSION.findall(shown) and [_VERSION.search(shown).group(0)]
-    )  # type: ignore[union-attr]
-    return str(found[0]) if found else ""
+    marked = re.search(r"(\d+\.\d+\.\d+)-?MariaDB", shown) or re.search(r"(\d+\.\d+\.\d+)", shown)
+    return marked.group(1) if marked else ""
 
 
 def inspect_server(instance: Instance, client: MariaDBClient, method: str) -> Inspection:
