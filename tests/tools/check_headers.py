@@ -55,9 +55,7 @@ def files() -> list[str]:
 def lacks_header(name: str) -> bool:
     """Tell whether the file `name` should name its licence and does not."""
     path = ROOT / name
-    if name.endswith((*EXEMPT_SUFFIXES, *EXEMPT_NAMES)) or any(
-        folder in f"/{name}" for folder in EXEMPT_FOLDERS
-    ):
+    if name.endswith((*EXEMPT_SUFFIXES, *EXEMPT_NAMES)) or any(folder in f"/{name}" for folder in EXEMPT_FOLDERS):
         return False
     if not path.is_file() or path.is_symlink() or path.stat().st_size == 0:
         return False

@@ -18,7 +18,7 @@ import argparse
 import concurrent.futures
 import contextlib
 import os
-import shutil
+import re
 import signal
 import subprocess
 import sys
@@ -31,7 +31,8 @@ from pathlib import Path
 
 from tests.tools.common import OUTPUT, ROOT, VENV_BIN, tool_environment
 
-TAIL_LINES = 80
+TAIL_LINES = 60
+COMPLAINT = re.compile(r"(ERROR|FATAL|FAILED|fatal:|E  )")
 HEARTBEAT_SECONDS = 60
 COVERAGE_PREFIX = ".coverage"
 PYTHON_TREES = (
@@ -54,7 +55,7 @@ class Stage:
     group: str
     wave: int
     command: Sequence[str]
-    minutes: int
+    minutes: float
     needs: Sequence[str] = ()
     """The stage is left out, and the table says so, where none of these paths exists."""
     pytest: bool = False
@@ -116,9 +117,7 @@ def molecule_stage(name: str, platform: str, *, wave: int, long: bool = False) -
     """Return a stage that builds real hosts of one platform and runs the default scenario on them."""
     command = [tool("molecule"), "test", "--scenario-name", "default"]
     needs = ("molecule/default/molecule.yml",)
-    return Stage(
-        name, "molecule", wave, command, 30, needs, long=long, environment={"DBC_PLATFORM": platform}
-    )
+    return Stage(name, "molecule", wave, command, 30, needs, long=long, environment={"DBC_PLATFORM": platform})
 
 
 def stages() -> list[Stage]:
@@ -162,9 +161,7 @@ def chosen(names: Sequence[str], everything: bool) -> list[Stage]:
     return [stage for stage in available if everything or not stage.long]
 
 
-def run_command(
-    stage: Stage, log: Path, deadline: float, running: Callable[[int | None], None]
-) -> tuple[int, str]:
+def run_command(stage: Stage, log: Path, deadline: float, running: Callable[[int | None], None]) -> tuple[int, str]:
     """Run the stage's command to its end or to the deadline; return its exit status and a remark."""
     with log.open("wb") as output:
         process = subprocess.Popen(
@@ -203,6 +200,15 @@ def count(report: Path) -> tuple[int, int, int]:
         failed += bad
         skipped += out
     return passed, failed, skipped
+
+
+def excerpt(text: str) -> str:
+    """Return what a failed stage said: its complaints, wherever they stand, and the end."""
+    lines = text.splitlines()
+    early, end = lines[:-TAIL_LINES], lines[-TAIL_LINES:]
+    complaints = [line for line in early if COMPLAINT.match(line)]
+    shown = [*complaints[-TAIL_LINES:], *(["…"] if early else []), *end]
+    return "\n".join(f"    | {line}" for line in shown)
 
 
 class Run:
@@ -257,14 +263,10 @@ class Run:
                 failed, note = 1, f"{note}; pytest ended with status {status}"
         elif status not in (0, 124, 127):
             note = f"status {status}"
-        outcome = Outcome(
-            stage, "ok" if failed == 0 else "FAILED", time.monotonic() - started, passed, failed, note
-        )
+        outcome = Outcome(stage, "ok" if failed == 0 else "FAILED", time.monotonic() - started, passed, failed, note)
         text = f"  {stage.name:<18} {outcome.result:<7} {outcome.seconds:7.1f} s  {note}".rstrip()
         if not outcome.good:
-            lines = log.read_text(encoding="utf-8", errors="replace").splitlines()
-            shown = "\n".join(f"    | {line}" for line in lines[-TAIL_LINES:])
-            text += f"\n    the end of {log.relative_to(ROOT)}:\n{shown}"
+            text += f"\n    from {log}:\n" + excerpt(log.read_text(encoding="utf-8", errors="replace"))
         self.say(text)
         return outcome
 
@@ -303,12 +305,7 @@ class Run:
 
     def coverage(self, selection: Sequence[Stage]) -> list[Outcome]:
         """Put the coverage of all pytest stages together; the limit holds for a full run only."""
-        parts = [
-            part
-            for stage in selection
-            if stage.pytest
-            for part in OUTPUT.glob(f"{COVERAGE_PREFIX}.{stage.name}")
-        ]
+        parts = [part for stage in selection if stage.pytest for part in OUTPUT.glob(f"{COVERAGE_PREFIX}.{stage.name}")]
         if not parts:
             return []
         data = f"--data-file={OUTPUT / 'coverage.sqlite'}"
@@ -344,27 +341,25 @@ def main(arguments: Sequence[str]) -> int:
     if "--" in own:
         cut = own.index("--")
         own, extra = own[:cut], own[cut + 1 :]
-    parser = argparse.ArgumentParser(
-        prog="run_all", description=__doc__, formatter_class=argparse.RawTextHelpFormatter
-    )
-    parser.add_argument(
-        "stages", nargs="*", metavar="STAGE", help="stages or groups; default: all that are not long"
-    )
+    parser = argparse.ArgumentParser(prog="run_all", description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser.add_argument("stages", nargs="*", metavar="STAGE", help="stages or groups; default: all that are not long")
     parser.add_argument("--all", action="store_true", help="the slow tests and the second platform too")
-    parser.add_argument(
-        "--budget", type=float, metavar="MINUTES", help="end what is not done after so many minutes"
-    )
+    parser.add_argument("--budget", type=float, metavar="MINUTES", help="end what is not done after so many minutes")
     parser.add_argument("--jobs", type=int, default=2, help="stages side by side within a wave (default 2)")
     options = parser.parse_args(own)
     selection = chosen(options.stages, options.all)
-    shutil.rmtree(OUTPUT, ignore_errors=True)
     OUTPUT.mkdir(parents=True, exist_ok=True)
+    for stage in selection:
+        for left in (f"{stage.name}.log", f"{stage.name}.xml", f"{COVERAGE_PREFIX}.{stage.name}"):
+            (OUTPUT / left).unlink(missing_ok=True)
     started = time.monotonic()
     outcomes = Run(options.budget, extra, options.jobs).all(selection)
     passed = sum(outcome.passed for outcome in outcomes)
     failed = sum(outcome.failed for outcome in outcomes)
     print(table(outcomes))
-    print(f"\nall stages: {time.monotonic() - started:.0f} s; logs in {OUTPUT.relative_to(ROOT)}/\n")
+    print(f"\nall stages: {time.monotonic() - started:.0f} s; logs in {OUTPUT}\n")
+    if passed + failed == 0:  # a run that tried nothing has shown nothing
+        failed = 1
     print(f"{passed} passed, {failed} failed", flush=True)
     return 1 if failed else 0
 
