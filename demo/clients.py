@@ -125,9 +125,7 @@ class Session:
         deadline = time.monotonic() + timeout
         try:
             stream = _pipe(self._process.stdin)
-            stream.write(
-                f"{sql.rstrip().rstrip(';')};\nSELECT '{marker}';\n".encode("utf-8", "surrogateescape")
-            )
+            stream.write(f"{sql.rstrip().rstrip(';')};\nSELECT '{marker}';\n".encode("utf-8", "surrogateescape"))
             stream.flush()
         except (BrokenPipeError, ValueError) as error:
             raise self._failure() from error
@@ -175,9 +173,7 @@ def error_text(stderr: bytes) -> str:
     """The error lines of a client's stderr (which may repeat the statement, and so a password)."""
     lines = stderr.decode("utf-8", "replace").splitlines()
     wanted = [
-        line
-        for line in lines
-        if re.match(r"(\S*: )?(ERROR|FATAL|psql:|could not|connection|server closed)", line)
+        line for line in lines if re.match(r"(\S*: )?(ERROR|FATAL|psql:|could not|connection|server closed)", line)
     ]
     return "\n".join(wanted or lines)[-2000:].strip()
 
@@ -294,9 +290,7 @@ class MariaDBClient(Client):
     """Through a unix socket, as the operating-system user who runs this (plugin `unix_socket`)."""
 
     engine = "mariadb"
-    _FIELD = re.compile(
-        r'<resultset [^>]*>|<row>|<field name="([^"]*)"(?: xsi:nil="true" />|>([^<]*)</field>)'
-    )
+    _FIELD = re.compile(r'<resultset [^>]*>|<row>|<field name="([^"]*)"(?: xsi:nil="true" />|>([^<]*)</field>)')
 
     def __init__(self, socket: Path, user: str | None = None, option_file: Path | None = None) -> None:
         self.socket, self.user, self.option_file = socket, user or my_name(), option_file
@@ -326,9 +320,7 @@ class MariaDBClient(Client):
 
     def results(self, sql: str, database: str | None = None, timeout: float = 600) -> list[Result]:
         """XML is this client's one format that tells NULL from 'NULL' (but drops NUL bytes: ask for HEX)."""
-        never = (
-            f"~{uuid.uuid4().hex}~"  # so that the whole text is sent at once and routine bodies stay whole
-        )
+        never = f"~{uuid.uuid4().hex}~"  # so that the whole text is sent at once and routine bodies stay whole
         text = self._ask(self.command(database, ["--xml", f"--delimiter={never}"]), sql, timeout)
         results: list[Result] = []
         for match in self._FIELD.finditer(text):
@@ -395,7 +387,6 @@ class PostgreSQLClient(Client):
         null = f"null-{uuid.uuid4().hex}"
         text = self._ask(self.command(database, ["--csv", "-t", "-P", f"null={null}"]), sql, timeout)
         rows: list[Row] = [
-            [None if value == null else value for value in row]
-            for row in csv.reader(io.StringIO(text, newline=""))
+            [None if value == null else value for value in row] for row in csv.reader(io.StringIO(text, newline=""))
         ]
         return [Result([], rows)]

@@ -76,9 +76,7 @@ def owner(candidates: Sequence[str], user: str | None = None) -> Owner:
     if os.geteuid() != 0:
         found = pwd.getpwuid(os.geteuid())
         if user not in (None, found.pw_name):
-            raise ServerError(
-                f"user {user!r} was asked for, but only root can start a server as somebody else"
-            )
+            raise ServerError(f"user {user!r} was asked for, but only root can start a server as somebody else")
         return Owner(found.pw_name, found.pw_uid, found.pw_gid)
     for name in [user] if user else [*candidates, "nobody"]:
         try:
@@ -86,9 +84,7 @@ def owner(candidates: Sequence[str], user: str | None = None) -> Owner:
         except KeyError:
             continue
         if found.pw_uid == 0:
-            raise ServerError(
-                f"{name!r} is root, and a database server refuses to run as root: name another user"
-            )
+            raise ServerError(f"{name!r} is root, and a database server refuses to run as root: name another user")
         return Owner(found.pw_name, found.pw_uid, found.pw_gid)
     raise ServerError(f"no such user here: {user or ', '.join(candidates)}")
 
@@ -290,9 +286,7 @@ class Port:
         for candidate in iter([number]) if number else _candidates():
             if self._take(candidate, must_be_free=number is None):
                 return
-        raise ServerError(
-            f"port {number} is reserved by another process" if number else "no free TCP port was found"
-        )
+        raise ServerError(f"port {number} is reserved by another process" if number else "no free TCP port was found")
 
     def _take(self, number: int, must_be_free: bool) -> bool:
         lock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)

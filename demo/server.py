@@ -133,10 +133,7 @@ class Server(ABC):
             )
         for name, mode in (("conf", 0o755), ("log", 0o755), ("tmp", 0o700), ("extern", 0o700)):
             self._own(self.base / name, mode)
-        if (
-            len(str(self.base / "run" / self.socket_name)) > LONGEST_SOCKET
-            and self.run_folder == self.base / "run"
-        ):
+        if len(str(self.base / "run" / self.socket_name)) > LONGEST_SOCKET and self.run_folder == self.base / "run":
             self.run_folder = Path(tempfile.mkdtemp(prefix="dbc-run-", dir="/tmp"))
         self._own(self.run_folder, 0o755)
         if not self.initialised():
@@ -174,9 +171,7 @@ class Server(ABC):
                     f"{Path(command[0]).name} in {self.base} {problem}. The end of {self.log}:\n"
                     f"{process.tail(self.log)}"
                 )
-            if (
-                self._port is not None
-            ):  # somebody took the port between our look and the server's bind: another one
+            if self._port is not None:  # somebody took the port between our look and the server's bind: another one
                 self._port.release()
                 self._port = None
         raise ServerError(f"no free port for {self.base} after 10 attempts")
