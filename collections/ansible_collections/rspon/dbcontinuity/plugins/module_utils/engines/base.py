@@ -92,6 +92,7 @@ class BackupFacts:
     :param end: position at which the copy is consistent.
     :param point_in_time_recovery: whether logs can be applied to this copy.
     :param restore_by_hand: the commands that follow unpacking, for people.
+    :param keep: small files of the working folder that the log side needs; they are moved into staging.
     """
 
     start: Mapping[str, Any]
@@ -100,6 +101,7 @@ class BackupFacts:
     warnings: Sequence[str] = ()
     restore_by_hand: Sequence[str] = ()
     details: Mapping[str, Any] = field(default_factory=dict)
+    keep: Sequence[Path] = ()
 
 
 class FullBackup(ABC):
@@ -195,7 +197,7 @@ class LogChain(ABC):
     def deliver(self, opening: Mapping[str, Any], head: Optional[LogRecord], workdir: Path) -> Iterator[DeliveredLog]:
         """Give the closed logs that follow the head, in order, each whole and proven.
 
-        The caller publishes each before it asks for the next. *workdir* is empty, on the repository's file system.
+        The caller publishes each before it asks for the next. *workdir* is empty and lies directly in staging.
 
         :raises ChainBreak: at the first that is missing, altered, cut or from another history.
         """

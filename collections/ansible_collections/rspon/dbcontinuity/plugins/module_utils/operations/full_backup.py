@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -15,7 +16,7 @@ from typing import Any, Optional
 from ..actor import describe_actor
 from ..clock import iso, utc_now
 from ..codec import Protection, check_protection, encode_stages, layers, suffix
-from ..durable import UNFINISHED, free_bytes
+from ..durable import UNFINISHED, free_bytes, make_directory
 from ..engines.base import BackupFacts, Engine, Inspection
 from ..engines.registry import engine_for, method_of
 from ..errors import ContinuityError, PrerequisiteError
@@ -65,8 +66,11 @@ def full_backup(request: FullBackupRequest, progress: Progress) -> dict[str, Any
     present = None if request.force else _set_for_slot(folder, request.slot)
     if present is not None:
         return {"changed": False, "reason": "the slot has its set already", **_describe(present)}
+    inspection = engine.inspect()
+    inspection.require_no_problems()
+    check_protection(request.protection)
     if request.check_only:
-        inspection, plan = _prepare(request, engine, folder, utc_now())
+        plan = _plan(request, inspection, folder, utc_now())
         return {
             "changed": True,
             "plan": plan,
@@ -80,7 +84,7 @@ def full_backup(request: FullBackupRequest, progress: Progress) -> dict[str, Any
         if present is not None:
             return {"changed": False, "reason": "the slot has its set already", **_describe(present)}
         started = utc_now()
-        inspection, plan = _prepare(request, engine, folder, started)
+        plan = _plan(request, inspection, folder, started)
         cleaned = folder.sweep()
         repository.ledger.append(
             "started",
@@ -162,13 +166,8 @@ def _set_for_slot(folder: InstanceFolder, slot: Optional[datetime]) -> Optional[
     return None
 
 
-def _prepare(
-    request: FullBackupRequest, engine: Engine, folder: InstanceFolder, now: datetime
-) -> tuple[Inspection, dict[str, Any]]:
-    """Refuse before anything is written: privileges, versions, tools, keys, space; forecast the window."""
-    inspection = engine.inspect()
-    inspection.require_no_problems()
-    check_protection(request.protection)
+def _plan(request: FullBackupRequest, inspection: Inspection, folder: InstanceFolder, now: datetime) -> dict[str, Any]:
+    """Return what will be done; refuse where there is no room; forecast the window."""
     earlier, damaged = folder.readable_sets()
     last = earlier[0] if earlier else None
     needed = int((last.manifest.size if last else inspection.expected_bytes) * _ROOM_FACTOR)
@@ -191,7 +190,7 @@ def _prepare(
     if request.window is not None and last is not None:
         rate = _rate(last.manifest.values)
         plan["forecast"] = forecast(request.window, request.slot, now, inspection.expected_bytes, rate)
-    return inspection, plan
+    return plan
 
 
 def _rate(values: Mapping[str, Any]) -> float:
@@ -232,6 +231,9 @@ def _make_set(
             decode = "age --decrypt -i KEY {0} | zstd -dc" if "age" in names else "zstd -dc {0}"
             by_hand.append(f"{decode.format(target.name)} | {stream.read_by_hand}")
         facts = backup.finish()
+    for kept in facts.keep:
+        make_directory(folder.staging)
+        os.replace(kept, folder.staging / kept.name)
     shutil.rmtree(workdir)
     finished = utc_now()
     lineage = _lineage(engine, folder, inspection, facts, unfinished) if facts.point_in_time_recovery else None

@@ -377,14 +377,14 @@ def folders(name: str, config: Mapping[str, Any]) -> list[str]:
 
 
 def list_files(name: str, config: Mapping[str, Any], output: Output) -> dict[str, Any]:
-    """Write the listing."""
+    """Write the listing; ``"path"`` stands first in each line, so that lines sort by it."""
     count = size = 0
     pending = bytearray()
     for root in folders(name, config):
         for entry in walk(root):
             count += 1
             size += entry["size"]
-            pending += json.dumps(entry, separators=(",", ":"), sort_keys=True).encode() + b"\n"
+            pending += json.dumps(entry, separators=(",", ":")).encode() + b"\n"
             if len(pending) >= BLOCK_BYTES:
                 output.write(memoryview(bytes(pending)))
                 pending.clear()
@@ -394,7 +394,7 @@ def list_files(name: str, config: Mapping[str, Any], output: Output) -> dict[str
 
 def within(roots: Sequence[str], path: bytes) -> bool:
     """Return whether a path lies in one of the roots, by its name alone."""
-    text = os.path.normpath(b"/" + path)
+    text = os.path.normpath(b"/" + path.lstrip(b"/"))
     return any(text == os.fsencode(root) or text.startswith(os.fsencode(root.rstrip("/")) + b"/") for root in roots)
 
 
@@ -443,10 +443,13 @@ def tar(arguments: Sequence[str], options: Mapping[str, str], output: Output, **
     )
     statuses = tools.pump(output)
     said = tools.stderr()
-    # GNU tar: 1 means that some files changed or vanished while they were read.
-    if statuses[0] not in (0, 1) or any(statuses[1:]):
+    # GNU tar: 1 means that some files changed while they were read, 2 that something was not read at all; a file
+    # that was removed since it was listed is no failure.
+    lines = [line for line in said.splitlines() if "Exiting with failure status" not in line]
+    vanished = statuses[0] == 2 and all("No such file or directory" in line for line in lines)
+    if (statuses[0] not in (0, 1) and not vanished) or any(statuses[1:]):
         raise AgentError(f"tar ended with status {statuses[0]}: {last_words(said)}")
-    return {"changed_while_read": said.splitlines() if statuses[0] == 1 else []}
+    return {"changed_while_read": lines if statuses[0] else []}
 
 
 def configuration(name: str, config: Mapping[str, Any], options: Mapping[str, str], output: Output) -> dict[str, Any]:

@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -17,7 +16,15 @@ from ...errors import DamagedError, PipelineError
 from ...process import Stage, Written, find_tool, write_through
 from ..base import ArtefactStream, BackupFacts, Engine, FullBackup, Inspection, LogChain, Problem
 from .chain import FilesChain
-from .listing import count_entries, verify_against_listing
+from .listing import (
+    KEPT_NAMES,
+    count_entries,
+    name_bytes,
+    read_listing,
+    sort_stage,
+    staged_name,
+    verify_against_listing,
+)
 
 
 class FilesEngine(Engine):
@@ -59,7 +66,8 @@ class FilesEngine(Engine):
         return FilesChain(self.instance)
 
     def verify_deep(self, folder: Path, manifest: Mapping[str, Any]) -> Mapping[str, Any]:
-        problems = verify_against_listing(folder / "files.tar", folder / "listing.jsonl")
+        changed = manifest.get("engine_details", {}).get("changed_while_read", [])
+        problems = verify_against_listing(folder / "files.tar", folder / "listing.jsonl", changed)
         if problems:
             raise DamagedError(
                 f"The set {manifest['set']} of {manifest['instance']} does not hold what its listing says: {'; '.join(problems[:5])}",
@@ -74,22 +82,26 @@ class ArchiveBackup(FullBackup):
 
     def __init__(self, engine: FilesEngine, workdir: Path) -> None:
         self._engine = engine
+        self._workdir = workdir
         self._listing = workdir / "listing.jsonl"
         self._names = workdir / "names"
         self._warnings: list[str] = []
         self._totals: dict[str, int] = {}
         self._sha256 = ""
+        self._changed: list[str] = []
 
     def artefacts(self) -> Iterator[ArtefactStream]:
         instance = self._engine.instance
         agent = instance.agent
-        listed = write_through((agent_stage(agent, "list", instance.name, accept_failure=True),), self._listing)
+        listed = write_through(
+            (agent_stage(agent, "list", instance.name, accept_failure=True), sort_stage()), self._listing
+        )
         trailer(listed.stages[0])
         self._sha256 = listed.sha256
         self._totals = count_entries(self._listing)
-        with self._listing.open("rb") as lines, self._names.open("wb") as names:
-            for line in lines:
-                names.write(json.loads(line)["path"].encode("utf-8", "surrogateescape") + b"\0")
+        with self._names.open("wb") as names:
+            for entry in read_listing(self._listing):
+                names.write(name_bytes(entry) + b"\0")
         yield ArtefactStream(
             "listing.jsonl",
             "listing",
@@ -112,28 +124,27 @@ class ArchiveBackup(FullBackup):
     def written(self, stream: ArtefactStream, written: Written) -> None:
         if stream.name == "files.tar":
             answer = trailer(written.stages[1])
-            changed = answer.get("changed_while_read", [])
-            if changed:
+            self._changed = [str(line) for line in answer.get("changed_while_read", [])]
+            if self._changed:
                 self._warnings.append(
-                    f"{len(changed)} files changed or vanished while they were read; the next cycle brings them: "
-                    + "; ".join(changed[:10])
+                    f"{len(self._changed)} files changed or vanished while they were read; the next cycle brings them: "
+                    + "; ".join(self._changed[:10])
                 )
 
     def finish(self) -> BackupFacts:
         position = {"listing_sha256": self._sha256, "entries": self._totals["entries"]}
+        kept = self._workdir / staged_name(self._sha256)
+        self._listing.rename(kept)
         return BackupFacts(
             start=position,
             end=position,
             point_in_time_recovery=True,
             warnings=self._warnings,
-            details={"content_bytes": self._totals["bytes"], "objects": self._totals},
+            details={
+                "content_bytes": self._totals["bytes"],
+                "objects": self._totals,
+                "changed_while_read": self._changed[:KEPT_NAMES],
+            },
+            restore_by_hand=("then apply each later archive of changes, and remove what its deletions name",),
+            keep=(kept,),
         )
-
-
-def sha256_of(path: Path) -> str:
-    """Return the SHA-256 of a file in hex."""
-    digest = hashlib.sha256()
-    with path.open("rb") as stream:
-        for block in iter(lambda: stream.read(1024 * 1024), b""):
-            digest.update(block)
-    return digest.hexdigest()
