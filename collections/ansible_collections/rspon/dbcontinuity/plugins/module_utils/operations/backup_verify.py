@@ -1,0 +1,313 @@
+# Copyright (c) 2026 the rspon.dbcontinuity authors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Prove what is stored: every artefact against its manifest, every chain up to its newest log, each byte read once."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+import tempfile
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Optional
+
+from ..actor import describe_actor
+from ..codec import Protection, decode_stages
+from ..durable import UNFINISHED, free_bytes, make_directory
+from ..engines.base import Engine
+from ..engines.registry import engine_for
+from ..errors import ContinuityError, DamagedError, PrerequisiteError
+from ..instance import Instance
+from ..ledger import Head, new_run_id
+from ..lineage import Lineage, LogRecord
+from ..locks import shared_folder
+from ..manifest import Artefact
+from ..process import Pipeline, Stage, failure, find_tool, write_through
+from ..progress import Progress
+from ..repository import FullSet, InstanceFolder, Repository
+
+ACTIVITY = "backup_verify"
+_BLOCK_BYTES = 1024 * 1024
+
+
+@dataclass(frozen=True)
+class VerifyRequest:
+    """What is to be proven.
+
+    :param level: ``checksum`` reads every stored byte; ``deep`` also unpacks and lets the engine's tools prove it.
+    :param sets: names of full sets for ``deep``; the newest alone where none are given.
+    :param head: a ledger head written down earlier.
+    """
+
+    instances: Sequence[Instance]
+    repository: Path
+    protection: Protection
+    level: str = "checksum"
+    sets: Sequence[str] = ()
+    head: Optional[str] = None
+    check_only: bool = False
+    actor: Optional[str] = None
+    run: Optional[str] = None
+
+
+def backup_verify(request: VerifyRequest, progress: Progress) -> dict[str, Any]:
+    """Verify and return, per instance, what holds and every finding; ``failed`` names those with findings."""
+    repository = Repository.open(request.repository)
+    engines = {instance.name: engine_for(instance) for instance in request.instances}
+    run = request.run or new_run_id()
+    actor = describe_actor(request.actor)
+    head = Head.parse(request.head) if request.head else None
+    names = [instance.name for instance in request.instances]
+    if not request.check_only:
+        repository.ledger.append(
+            "started", ACTIVITY, run, actor=actor, data={"level": request.level, "instances": names}
+        )
+    verified = repository.ledger.verify(head)
+    recorded = _recorded_manifests(repository)
+    results: dict[str, Any] = {}
+    for instance in request.instances:
+        folder = repository.instance(instance.name)
+        results[instance.name] = _one(request, engines[instance.name], folder, recorded, progress)
+    failed = [name for name, result in results.items() if result["findings"]]
+    answer: dict[str, Any] = {
+        "changed": False,
+        "level": request.level,
+        "failed": failed,
+        "instances": results,
+        "ledger": {"records": verified.records, "head": str(verified.head), "problem": verified.problem},
+    }
+    if not request.check_only and verified.problem is None:
+        answer["run"] = run
+        repository.ledger.append(
+            "finished",
+            ACTIVITY,
+            run,
+            actor=actor,
+            data={
+                "level": request.level,
+                "result": "failed" if failed else "succeeded",
+                "instances": {
+                    name: {"sets": len(result["sets"]), "logs": result["logs"], "findings": result["findings"][:50]}
+                    for name, result in results.items()
+                },
+            },
+        )
+    return answer
+
+
+def _recorded_manifests(repository: Repository) -> dict[tuple[str, str], str]:
+    """Return the manifests' hashes as the ledger has them: encryption does not authenticate, the ledger does."""
+    found: dict[tuple[str, str], str] = {}
+    for record in repository.ledger.records():
+        data = record.get("data", {})
+        if record["kind"] == "finished" and data.get("manifest_sha256"):
+            found[(record["instance"], data["set"])] = data["manifest_sha256"]
+    return found
+
+
+def _one(
+    request: VerifyRequest,
+    engine: Engine,
+    folder: InstanceFolder,
+    recorded: Mapping[tuple[str, str], str],
+    progress: Progress,
+) -> dict[str, Any]:
+    findings: list[dict[str, Any]] = []
+    good, damaged = folder.readable_sets()
+    findings += [
+        _finding("damaged-manifest", str(error.details.get("path", "manifest.json")), error) for error in damaged
+    ]
+    deep = request.level == "deep"
+    chosen = set(request.sets) or {found.id for found in good[:1]}
+    sets = []
+    for found in good:
+        with shared_folder(found.path):
+            before = len(findings)
+            findings += _check_set(found, recorded.get((folder.name, found.id)), progress)
+            proof: Mapping[str, Any] = {}
+            if deep and found.id in chosen and len(findings) == before:
+                proof = _deep_set(request, engine, folder, found, findings)
+            sets.append({"set": found.id, "holds": len(findings) == before, "deep": dict(proof)})
+    logs = 0
+    for lineage in folder.lineages():
+        logs += _check_lineage(request, engine, folder, lineage, findings, progress)
+    return {"sets": sets, "logs": logs, "findings": findings}
+
+
+def _finding(code: str, file: str, error: ContinuityError | str, remedy: str = "") -> dict[str, Any]:
+    message = error.message if isinstance(error, ContinuityError) else error
+    advice = remedy or (error.remedy if isinstance(error, ContinuityError) else "")
+    return {"code": code, "file": file, "message": message, "remedy": advice}
+
+
+def _check_set(found: FullSet, recorded: Optional[str], progress: Progress) -> list[dict[str, Any]]:
+    findings = []
+    remedy = "Take the set from a copy, or make a new full backup now."
+    if recorded is None:
+        findings.append(
+            _finding(
+                "unrecorded-set",
+                found.id,
+                f"The ledger knows no full backup {found.id}: this set was not made by a recorded run.",
+                remedy,
+            )
+        )
+    elif recorded != found.manifest_sha256:
+        findings.append(
+            _finding(
+                "altered-manifest", found.id, f"The manifest of {found.id} is not the one the ledger recorded.", remedy
+            )
+        )
+    progress.phase(f"checking {found.id}", found.manifest.size)
+    done = 0
+    for artefact in found.manifest.artefacts:
+        problem = check_file(found.path / artefact.name, artefact.size, artefact.sha256, _offset(progress, done))
+        done += artefact.size
+        if problem:
+            findings.append(
+                _finding("damaged-artefact", artefact.name, f"{found.path / artefact.name} {problem}.", remedy)
+            )
+    return findings
+
+
+def _offset(progress: Progress, done: int) -> Callable[[int], None]:
+    return lambda read: progress.advance(done + read)
+
+
+def check_file(path: Path, size: int, sha256: str, on_progress: Optional[Callable[[int], None]] = None) -> str:
+    """Return what is wrong with a stored file, empty if it holds; reads it once.
+
+    :param on_progress: called with the bytes read so far.
+    """
+    try:
+        with path.open("rb", buffering=0) as stream:
+            actual = os.fstat(stream.fileno()).st_size
+            if actual != size:
+                return f"has {actual} bytes; {size} were written"
+            digest = hashlib.sha256()
+            buffer = bytearray(_BLOCK_BYTES)
+            view = memoryview(buffer)
+            read = 0
+            while True:
+                count = stream.readinto(buffer)
+                if not count:
+                    break
+                digest.update(view[:count])
+                read += count
+                if on_progress is not None:
+                    on_progress(read)
+    except FileNotFoundError:
+        return "is missing"
+    except OSError as error:
+        return f"cannot be read: {error.strerror}"
+    return (
+        ""
+        if digest.hexdigest() == sha256
+        else f"has changed since it was written: its SHA-256 is {digest.hexdigest()}, not {sha256}"
+    )
+
+
+def _deep_set(
+    request: VerifyRequest, engine: Engine, folder: InstanceFolder, found: FullSet, findings: list[dict[str, Any]]
+) -> Mapping[str, Any]:
+    make_directory(folder.staging)
+    work = Path(tempfile.mkdtemp(prefix=f"{UNFINISHED}verify-", dir=folder.staging))
+    try:
+        for artefact in found.manifest.artefacts:
+            unpack(artefact, found.path, request.protection, work)
+        return engine.verify_deep(work, found.manifest.values)
+    except PrerequisiteError:
+        raise
+    except ContinuityError as error:
+        findings.append(_finding("deep-verification-failed", found.id, error))
+        return {}
+    finally:
+        shutil.rmtree(work, ignore_errors=True)
+
+
+def unpack(artefact: Artefact, source: Path, protection: Protection, folder: Path) -> Path:
+    """Decode one artefact: an mbstream into a folder of its name, anything else into a file of its name.
+
+    :raises PipelineError: if it cannot be decoded whole.
+    """
+    plain = artefact.name
+    for ending in (".age", ".zst"):
+        plain = plain[: -len(ending)] if plain.endswith(ending) else plain
+    target = folder / plain
+    stages = decode_stages(artefact.layers, protection, source / artefact.name)
+    if artefact.content != "mbstream":
+        write_through(stages, target)
+        return target
+    target.mkdir()
+    extract = Stage((find_tool("mbstream", "mariadb-backup"), "--extract", f"--directory={target}"))
+    if free_bytes(folder) < artefact.size:
+        raise PrerequisiteError(f"{folder} has no room to unpack {artefact.name}.", "Free space, then verify again.")
+    with Pipeline([*stages, extract]) as pipeline:
+        pipeline.output.read()
+        finished = pipeline.wait(timeout=24 * 3600)
+    if not all(stage.ok for stage in finished):
+        raise failure(finished)
+    return target
+
+
+def _check_lineage(
+    request: VerifyRequest,
+    engine: Engine,
+    folder: InstanceFolder,
+    lineage: Lineage,
+    findings: list[dict[str, Any]],
+    progress: Progress,
+) -> int:
+    before: Optional[LogRecord] = None
+    count = 0
+    chain = engine.log_chain()
+    progress.phase(f"checking logs of {lineage.id}", 0)
+    try:
+        for record in lineage.records():
+            count += 1
+            path = lineage.path / record.artefact
+            problem = check_file(path, int(record.values["size"]), str(record.values["sha256"]))
+            if problem:
+                code = "missing-log" if problem == "is missing" else "damaged-log"
+                findings.append(
+                    _finding(
+                        code,
+                        record.name,
+                        f"{path} {problem}.",
+                        "Take it from a copy, or make a new full backup: the chain ends before it.",
+                    )
+                )
+            elif request.level == "deep":
+                findings += _prove_log(
+                    request,
+                    chain_verify=chain.verify_plain,
+                    lineage=lineage,
+                    before=before,
+                    record=record,
+                    folder=folder,
+                )
+            before = record
+    except DamagedError as error:
+        findings.append(_finding("damaged-chain", lineage.id, error))
+    return count
+
+
+def _prove_log(
+    request: VerifyRequest,
+    *,
+    chain_verify: Callable[..., Sequence[Any]],
+    lineage: Lineage,
+    before: Optional[LogRecord],
+    record: LogRecord,
+    folder: InstanceFolder,
+) -> list[dict[str, Any]]:
+    make_directory(folder.staging)
+    plain = folder.staging / f"{UNFINISHED}verify-{os.getpid()}-{record.name}"
+    try:
+        write_through(decode_stages(record.values["layers"], request.protection, lineage.path / record.artefact), plain)
+        return [each.to_json() for each in chain_verify(lineage.opening, before, record, plain)]
+    finally:
+        plain.unlink(missing_ok=True)

@@ -1,0 +1,68 @@
+# Copyright (c) 2026 the rspon.dbcontinuity authors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Reading the ledger, and adding what people have to say to it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import datetime
+from pathlib import Path
+from typing import Any, Optional
+
+from ..actor import describe_actor
+from ..clock import parse_moment
+from ..ledger import Head, new_run_id
+from ..repository import Repository
+
+
+def ledger_info(
+    repository_path: Path,
+    *,
+    verify: bool = False,
+    head: Optional[str] = None,
+    activity: str = "",
+    instance: str = "",
+    since: Optional[datetime] = None,
+    limit: int = 100,
+) -> dict[str, Any]:
+    """Return the head, the newest records that match, and with *verify* whether the whole chain holds."""
+    ledger = Repository.open(repository_path).ledger
+    found: list[dict[str, Any]] = []
+    for record in ledger.records(since):
+        if activity and record["activity"] != activity:
+            continue
+        if instance and record["instance"] != instance and instance not in record["data"].get("instances", {}):
+            continue
+        if since and parse_moment(record["at"]) < since:
+            continue
+        found.append(record)
+        if len(found) > limit:
+            found.pop(0)
+    result: dict[str, Any] = {"changed": False, "head": str(ledger.head()), "records": found}
+    if verify or head:
+        outcome = ledger.verify(Head.parse(head) if head else None)
+        result.update(
+            {"holds": outcome.problem is None, "problem": outcome.problem, "verified_records": outcome.records}
+        )
+    return result
+
+
+def ledger_entry(
+    repository_path: Path,
+    activity: str,
+    data: Mapping[str, Any],
+    *,
+    instance: str = "",
+    actor: Optional[str] = None,
+    run: Optional[str] = None,
+    check_only: bool = False,
+) -> dict[str, Any]:
+    """Add one event, such as an attestation or a follow-up, and return the new head."""
+    repository = Repository.open(repository_path)
+    if check_only:
+        return {"changed": True, "head": str(repository.ledger.head())}
+    head = repository.ledger.append(
+        "event", activity, run or new_run_id(), instance=instance, actor=describe_actor(actor), data=data
+    )
+    return {"changed": True, "head": str(head)}
