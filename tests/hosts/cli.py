@@ -152,7 +152,7 @@ def _on_host(options: argparse.Namespace) -> None:
         fleets.start(state, fleet, host)
         fleets.wait_ready(state, host, time.monotonic() + options.timeout)
     elif options.command == "stop":
-        fleets.stop(host, hard=options.hard)
+        fleets.stop(fleet, host, hard=options.hard)
     elif options.command == "link":
         fleets.link(fleet, host, options.wanted)
     else:

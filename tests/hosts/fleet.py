@@ -144,6 +144,17 @@ def slots() -> dict[int, State]:
     return found
 
 
+def _ssh_options(state: State, fleet: Fleet) -> list[str]:
+    control_path = f"{RUN_FOLDER}/{PREFIX}{fleet.slot}-%h-%r.ssh"
+    return ssh_options(str(state.key), str(state.known_hosts), control_path)
+
+
+def _forget_connections(slot: int, address: str = "*") -> None:
+    """Remove the sockets of shared SSH connections: a host without power does not say goodbye on them."""
+    for path in RUN_FOLDER.glob(f"{PREFIX}{slot}-{address}-*.ssh"):
+        path.unlink(missing_ok=True)
+
+
 def _foreign_networks() -> list[ipaddress.IPv4Network]:
     """Return the networks of this machine's interfaces that are none of ours."""
     found = []
@@ -165,6 +176,7 @@ def _interfaces() -> list[str]:
 def _clear_slot(slot: int) -> None:
     """Remove all of a slot's machines, interfaces and mounts, found by name alone."""
     machine = re.compile(rf"{PREFIX}{slot}-\d+")
+    _forget_connections(slot)
     for name in cgroup_names(f"{PREFIX}{slot}-"):
         cgroup_kill(name)
         propagate = Path("/run/systemd/nspawn/propagate") / name
@@ -292,7 +304,7 @@ def up(state: State, platform: str, roles: str, disks: Sequence[str], say: Say, 
             _make_host(state, fleet, host, unit)
         for disk in fleet.disks:
             _make_disk(state, fleet, disk)
-        write_file(state.ssh_config, ssh_config(fleet, ssh_options(str(state.key), str(state.known_hosts))))
+        write_file(state.ssh_config, ssh_config(fleet, _ssh_options(state, fleet)))
         for host in fleet.hosts:
             start(state, fleet, host)
         tell("started: " + ", ".join(f"{host.name} {host.address}" for host in fleet.hosts))
@@ -388,9 +400,14 @@ def start(state: State, fleet: Fleet, host: Host) -> None:
         )
 
 
-def stop(host: Host, *, hard: bool, deadline: float = 90.0) -> None:
-    """Switch a host off: properly, or as if its cable had been pulled out of the wall."""
+def stop(fleet: Fleet, host: Host, *, hard: bool, deadline: float = 90.0) -> None:
+    """Switch a host off: properly, or as if its cable had been pulled out of the wall.
+
+    A host without power cannot close its connections; a killed process does. So the network goes first.
+    """
     first = leader(host.machine)
+    if hard and host.link in _interfaces():
+        run(["ip", "link", "set", host.link, "nomaster"])
     if first is not None and not hard:
         os.kill(first, POWEROFF_SIGNAL)
         end = time.monotonic() + deadline
@@ -399,6 +416,7 @@ def stop(host: Host, *, hard: bool, deadline: float = 90.0) -> None:
                 raise HostsError(f"{host.name} did not shut down within {deadline:.0f} s")
             time.sleep(0.1)
     cgroup_kill(host.machine)
+    _forget_connections(fleet.slot, host.address)
 
 
 def wait_ready(state: State, host: Host, end: float) -> None:
@@ -453,8 +471,8 @@ def _console_tail(state: State, host: Host) -> str:
 
 def _publish(state: State, fleet: Fleet) -> None:
     devices = {(disk.host, disk.name): _device(state, disk) or "" for disk in fleet.disks}
-    key, known_hosts = str(state.key), str(state.known_hosts)
-    write_file(state.inventory, json.dumps(inventory(fleet, key, known_hosts, devices), indent=2) + "\n")
+    key, options = str(state.key), _ssh_options(state, fleet)
+    write_file(state.inventory, json.dumps(inventory(fleet, key, options, devices), indent=2) + "\n")
     write_file(state.instances, json.dumps(instances(fleet, key), indent=2) + "\n")
 
 

@@ -218,7 +218,7 @@ def disk_nodes(disk: Disk, device: str, major: int, minor: int) -> str:
     )
 
 
-def ssh_options(key: str, known_hosts: str) -> list[str]:
+def ssh_options(key: str, known_hosts: str, control_path: str) -> list[str]:
     """Return the SSH client's options: this key, these host keys, nothing of the user's own."""
     return [
         f"IdentityFile={key}",
@@ -228,6 +228,7 @@ def ssh_options(key: str, known_hosts: str) -> list[str]:
         "StrictHostKeyChecking=yes",
         "BatchMode=yes",
         "ConnectTimeout=10",
+        f"ControlPath={control_path}",
     ]
 
 
@@ -238,10 +239,10 @@ def ssh_config(fleet: Fleet, options: Sequence[str]) -> str:
     return "\n".join([*blocks, f"Host *\n{common}"])
 
 
-def inventory(fleet: Fleet, key: str, known_hosts: str, devices: Mapping[tuple[str, str], str]) -> dict[str, Any]:
+def inventory(fleet: Fleet, key: str, options: Sequence[str], devices: Mapping[tuple[str, str], str]) -> dict[str, Any]:
     """Return the Ansible inventory: one group for each role, connection and disks as host variables."""
     groups: dict[str, Any] = {}
-    args = " ".join(f"-o {option}" for option in ssh_options(key, known_hosts))
+    args = " ".join(f"-o {option}" for option in options)
     for host in fleet.hosts:
         disks = {
             disk.name: {

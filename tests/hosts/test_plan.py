@@ -15,6 +15,7 @@ from tests.hosts.cli import parser
 from tests.hosts.system import HostsError
 
 ROLES = "production,backup,nas,production"
+OPTIONS = plan.ssh_options("/s/key", "/s/known", "/r/%h")
 
 
 def make_fleet(slot: int = 3) -> plan.Fleet:
@@ -99,7 +100,7 @@ def test_hosts_know_each_other_by_name() -> None:
 def test_the_inventory_groups_hosts_by_role_and_pins_host_keys() -> None:
     fleet = make_fleet()
     devices = {("backup1", "external"): "/dev/loop0"}
-    children = plan.inventory(fleet, "/s/key", "/s/known", devices)["all"]["children"]
+    children = plan.inventory(fleet, "/s/key", OPTIONS, devices)["all"]["children"]
     assert sorted(children) == ["backup", "nas", "production"]
     assert sorted(children["production"]["hosts"]) == ["production1", "production2"]
     backup = children["backup"]["hosts"]["backup1"]
@@ -110,7 +111,7 @@ def test_the_inventory_groups_hosts_by_role_and_pins_host_keys() -> None:
 
 
 def test_the_ssh_client_file_has_a_block_for_each_host() -> None:
-    text = plan.ssh_config(make_fleet(), plan.ssh_options("/s/key", "/s/known"))
+    text = plan.ssh_config(make_fleet(), OPTIONS)
     assert "Host nas1\n  HostName 198.51.100.52\n" in text
     assert "  StrictHostKeyChecking yes\n" in text
 
