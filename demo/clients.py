@@ -310,6 +310,7 @@ class MariaDBClient(Client):
             self._program,
             *self.arguments(),
             "--batch",
+            "--skip-ssl",  # a unix socket: TLS would only cost time
             "--default-character-set=utf8mb4",
             *extra,
             *([f"--database={database}"] if database else []),

@@ -89,6 +89,8 @@ class _Database:
 
     def _each(self, statements: dict[str, str], kind: str) -> None:
         """All at once; if that fails one by one, for a broken object is a finding and not the end."""
+        if not statements:
+            return
         try:
             self._add(self._query(SETTINGS + ";\n".join(statements.values())))
         except QueryError:
@@ -100,6 +102,8 @@ class _Database:
 
     def _open(self, views: list[str]) -> None:
         """Whether each view can be used: an error here is one of the copy, too."""
+        if not views:
+            return
         try:
             self._query(SETTINGS + ";\n".join(f"SELECT 1 FROM {view} LIMIT 0" for view in views))
         except QueryError:

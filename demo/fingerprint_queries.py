@@ -116,7 +116,7 @@ DATABASE = {
     'labels', (SELECT jsonb_agg(e.enumlabel ORDER BY e.enumsortorder) FROM pg_enum e WHERE e.enumtypid = t.oid),
     'subtype', (SELECT r.rngsubtype::regtype FROM pg_range r WHERE r.rngtypid = t.oid))
   FROM pg_type t JOIN pg_namespace n ON n.oid = t.typnamespace
-  WHERE {USER_SCHEMA} AND {_mine("pg_type", "t")} AND t.typelem = 0
+  WHERE {USER_SCHEMA} AND {_mine("pg_type", "t")} AND t.typelem = 0 AND t.typtype <> 'm'  -- a multirange is its range's
     AND (t.typrelid = 0 OR EXISTS (SELECT FROM pg_class c WHERE c.oid = t.typrelid AND c.relkind = 'c'))""",
     "collation": f"""SELECT t.oid::regcollation::text, jsonb_build_object('provider', t.collprovider,
     'owner', {_owner("t.collowner")}, 'locale', coalesce(t.colliculocale, t.collcollate),

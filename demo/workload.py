@@ -177,7 +177,7 @@ def transaction(engine: str, seq: int, visit: str, updated: str | None, deleted:
         ),
         (
             "INSERT INTO hasil_laboratorium (tgl_periksa, no_rawat, pemeriksaan, nilai, nilai_teliti) VALUES"
-            f" ('{day}', '{visit}', 'Hemoglobin', {seq}.5, {seq} / 7.0),"
+            f" ('{day}', '{visit}', 'Hemoglobin', {seq % 1000}.5, {seq} / 7.0),"
             f" ('{day}', '{visit}', 'Leukosit', NULL, {seq} / 3.0)"
         ),
     ]

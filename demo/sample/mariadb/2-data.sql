@@ -44,7 +44,7 @@ WHERE urut BETWEEN (@FROM@ - 1) * 3 + 1 AND @TO@ * 3 AND urut % 3 <> 0;
 INSERT INTO hasil_laboratorium (id, tgl_periksa, no_rawat, pemeriksaan, nilai, nilai_teliti, rujukan, keterangan)
 SELECT urut * 3 + k.seq, DATE(waktu_daftar), no_rawat,
   ELT(k.seq, 'Hemoglobin', 'Leukosit', 'Gula darah sewaktu'),
-  IF(urut % 50 = 0, NULL, 3 + (urut * k.seq % 997) / 31), SQRT(urut) * k.seq,
+  IF(urut % 50 = 0, NULL, ROUND(3 + (urut * k.seq % 997) / 31, 2)), SQRT(urut) * k.seq,
   JSON_OBJECT('min', k.seq, 'maks', k.seq + 10.5, 'satuan', ELT(k.seq, 'g/dL', '10³/µL', 'mg/dL')),
   IF(urut % 4, NULL, CONCAT('Diperiksa ulang ', MD5(urut)))
 FROM kunjungan JOIN seq_1_to_3 AS k
