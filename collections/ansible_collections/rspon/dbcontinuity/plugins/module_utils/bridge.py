@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Optional
@@ -88,8 +89,13 @@ def progress_from(params: Mapping[str, Any]) -> Progress:
     return Progress(absolute(path, "progress_file") if path else None)
 
 
+def _end(_number: int, _frame: object) -> None:
+    raise SystemExit(143)  # so that what is unfinished is cleared away and the ledger says so
+
+
 def answer(module: AnsibleModule, work: Callable[[], dict[str, Any]]) -> None:
     """Do the work and end the module: with its result, or with its error as one paragraph and the rest for machines."""
+    signal.signal(signal.SIGTERM, _end)
     try:
         result = work()
     except ContinuityError as error:

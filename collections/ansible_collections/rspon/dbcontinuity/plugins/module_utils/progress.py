@@ -36,6 +36,7 @@ class Progress:
         seconds = monotonic() - self._began
         rate = done_bytes / seconds if seconds > 0 else 0.0
         state = {
+            "pid": os.getpid(),
             "phase": self._phase,
             "done_bytes": done_bytes,
             "expected_bytes": self._expected,

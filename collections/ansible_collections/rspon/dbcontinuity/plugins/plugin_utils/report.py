@@ -1,0 +1,166 @@
+# Copyright (c) 2026 the rspon.dbcontinuity authors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Tables that people read at the end of a playbook."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from .inventory import human_bytes, local_time
+
+
+def table(rows: Sequence[Sequence[Any]], headings: Sequence[str]) -> list[str]:
+    """Return rows as aligned lines under their headings."""
+    text = [[str(cell) for cell in row] for row in [headings, *rows]]
+    widths = [max(len(row[column]) for row in text) for column in range(len(headings))]
+    lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths)).rstrip() for row in text]
+    return [lines[0], "  ".join("-" * width for width in widths), *lines[1:]]
+
+
+def run_report(hostvars: Mapping[str, Any], hosts: Sequence[str], variable: str, kind: str) -> list[str]:
+    """Return the tables of a run on all hosts that should have run it; one that did not says so.
+
+    :param variable: the name under which the play registered its result.
+    :param kind: ``full_backup``, ``log_cycle`` or ``verification``.
+    """
+    writers = {"full_backup": full_backup_report, "log_cycle": cycle_report, "verification": verify_report}
+    lines = []
+    for host in hosts:
+        values = hostvars[host]
+        result = values.get(variable)
+        if result is None or result.get("unreachable"):
+            lines.append(f"{host}: NOT RUN: {(result or {}).get('msg', 'the play did not get that far')}")
+        else:
+            lines += writers[kind](result, values["dbc_zone"])
+    return lines
+
+
+def run_failures(hostvars: Mapping[str, Any], hosts: Sequence[str], variable: str) -> list[str]:
+    """Return what failed, one sentence each; empty only if every host ran everything and all of it succeeded."""
+    if not hosts:
+        return ["No host is in the group backup: give the inventory with -i."]
+    failures = []
+    for host in hosts:
+        result = hostvars[host].get(variable)
+        if result is None:
+            failures.append(f"{host}: not run.")
+            continue
+        for one in result.get("results", [result]):
+            if one.get("failed") or one.get("unreachable"):
+                item = one.get("item")
+                where = f"{host}, {item['name']}" if isinstance(item, Mapping) and "name" in item else host
+                failures.append(f"{where}: {one.get('msg', 'failed without a reason')}")
+    return failures
+
+
+def full_backup_report(registered: Mapping[str, Any], zone: str) -> list[str]:
+    """Return the table of a full backup run (B1, B2), whose registered result loops over instances."""
+    results: Sequence[Mapping[str, Any]] = registered.get("results", [])
+    rows = []
+    for result in results:
+        name = result.get("item", {}).get("name", "?")
+        if result.get("failed"):
+            rows.append((name, "FAILED", result.get("msg", ""), "", "", ""))
+            continue
+        window = result.get("window") or {}
+        kept = "-" if not window else "kept" if window["kept"] else "NOT kept"
+        state = "made" if result.get("changed") else "was there already"
+        if "plan" in result:
+            state = "would be made"
+        rows.append(
+            (
+                name,
+                state,
+                result.get("set", "-"),
+                human_bytes(result["size_bytes"]) if "size_bytes" in result else "-",
+                f"{result['duration_seconds']:.0f} s" if "duration_seconds" in result else "-",
+                kept,
+            )
+        )
+    lines = table(rows, ("instance", "full backup", "set", "size", "took", "window"))
+    for result in results:
+        lines += [f"note on {result['item']['name']}: {warning}" for warning in result.get("warnings") or []]
+    return lines
+
+
+def cycle_report(result: Mapping[str, Any], zone: str) -> list[str]:
+    """Return the table of a log cycle (B3)."""
+    rows = []
+    notes = []
+    for name, one in result.get("instances", {}).items():
+        lag = f"{one['lag_seconds']:.0f} s, {human_bytes(one['lag_bytes'])}" if "lag_seconds" in one else "-"
+        rows.append((name, one["result"], len(one["archived"]), local_time(one.get("recoverable_to"), zone), lag))
+        for finding in one.get("findings", []):
+            notes.append(f"FINDING on {name}: {finding['file']}: {finding['message']} {finding['remedy']}")
+        if one.get("message"):
+            notes.append(f"{name}: {one['message']}")
+        notes += [f"note on {name}: {warning}" for warning in one.get("warnings") or []]
+    if not rows and result.get("msg"):
+        notes.append(str(result["msg"]))
+    return [*table(rows, ("instance", "log cycle", "new logs", "recoverable to", "lag")), *notes]
+
+
+def verify_report(result: Mapping[str, Any], zone: str) -> list[str]:
+    """Return the table of a verification."""
+    rows = []
+    notes = []
+    for name, one in result.get("instances", {}).items():
+        holds = sum(1 for each in one["sets"] if each["holds"])
+        rows.append(
+            (name, "holds" if not one["findings"] else "DOES NOT HOLD", f"{holds} of {len(one['sets'])}", one["logs"])
+        )
+        for finding in one["findings"]:
+            notes.append(f"FINDING on {name}: {finding['file']}: {finding['message']} {finding['remedy']}")
+    ledger = result.get("ledger", {})
+    if ledger:
+        notes.append(
+            f"ledger: {ledger['records']} records, "
+            + (f"DOES NOT HOLD: {ledger['problem']}" if ledger["problem"] else "holds")
+        )
+        notes.append(f"ledger head: {ledger['head']}")
+    if not rows and result.get("msg"):
+        notes.append(str(result["msg"]))
+    return [*table(rows, ("instance", "verification", "sets that hold", "logs read")), *notes]
+
+
+def status_report(info: Mapping[str, Any], instances: Mapping[str, Any], zone: str) -> list[str]:
+    """Return what could be brought back now, one line an instance; one that nothing is held of stands there, too."""
+    rows = []
+    notes = []
+    for name in instances:
+        one = info["instances"].get(name) or {"recoverable": [], "sets": [], "lineages": [], "damaged_sets": []}
+        newest = one["recoverable"][0] if one["recoverable"] else None
+        oldest = one["recoverable"][-1] if one["recoverable"] else None
+        lineage = one["lineages"][0] if one["lineages"] else None
+        if newest is None or oldest is None:
+            rows.append((name, "RED", "nothing", "nothing", "-", "-"))
+            notes.append(f"{name}: there is no full backup. Run the playbook full_backup with -e dbc_only={name}.")
+            continue
+        whole = lineage is None or lineage["whole"]
+        colour = "RED" if not whole or one["damaged_sets"] else "GREEN" if newest["by_logs"] else "AMBER"
+        lag = lineage["state"].get("lag_seconds") if lineage else None
+        last = one["sets"][0]
+        rows.append(
+            (
+                name,
+                colour,
+                local_time(oldest["from"], zone),
+                local_time(newest["to"], zone),
+                f"{lag:.0f} s" if isinstance(lag, (int, float)) else "-",
+                f"{last['set']} ({human_bytes(last['size_bytes'])})",
+            )
+        )
+        if not whole and lineage:
+            notes += [
+                f"{name}: {finding['file']}: {finding['message']} {finding['remedy']}"
+                for finding in lineage["findings"]
+            ]
+        elif not newest["by_logs"] and last["point_in_time_recovery"]:
+            notes.append(f"{name}: no log was archived since the last full backup. Run the playbook ship_logs.")
+        elif not last["point_in_time_recovery"]:
+            notes.append(f"{name}: its backups have no recovery to a point in time (B3).")
+        notes += [f"{name}: {damaged}" for damaged in one["damaged_sets"]]
+    lines = table(rows, ("instance", "now", "recoverable from", "recoverable to", "lag", "last full backup"))
+    return [*lines, *notes, f"free space: {human_bytes(info['free_bytes'])}", f"ledger head: {info['ledger_head']}"]
