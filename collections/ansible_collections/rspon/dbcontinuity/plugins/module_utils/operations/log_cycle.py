@@ -68,6 +68,9 @@ def log_cycle(request: LogCycleRequest) -> dict[str, Any]:
                 return _cycle(instance, folder, chain, request.protection)
         except ContinuityError as error:
             return {"result": "failed", "kind": error.kind, "message": str(error), "archived": [], "findings": []}
+        except Exception as error:  # noqa: BLE001 - whatever it is, the other instances' cycles go on and are recorded
+            message = f"unexpected {type(error).__name__}: {error}"
+            return {"result": "failed", "kind": "unexpected", "message": message, "archived": [], "findings": []}
 
     with ThreadPoolExecutor(max_workers=_AT_ONCE) as pool:
         results = dict(zip((each.name for each in request.instances), pool.map(one, request.instances)))
@@ -158,7 +161,7 @@ def _cycle(instance: Instance, folder: InstanceFolder, chain: LogChain, protecti
     archived: list[dict[str, Any]] = []
     findings = list(chain.check_server(lineage.opening, lineage.head()))
     rotated = False
-    if not findings:
+    if not any(each.breaks for each in findings):
         rotated = chain.rotate(lineage.opening, lineage.head())
         workdir = folder.staging / f"{UNFINISHED}cycle"
         workdir.mkdir(mode=0o700)
@@ -202,9 +205,10 @@ def _cycle(instance: Instance, folder: InstanceFolder, chain: LogChain, protecti
 
 
 def _recoverable_after(lineage: Lineage) -> Optional[str]:
-    """Return the newest moment that the logs before a break reach."""
+    """Return the newest moment that the logs before a break reach: what was proven before stays true."""
     head = lineage.head()
-    return head.values.get("last_event_at") if head else lineage.state().get("recoverable_to")
+    moments = [head.values.get("last_event_at") if head else None, lineage.state().get("recoverable_to")]
+    return max((str(each) for each in moments if each), default=None)
 
 
 def _publish(
