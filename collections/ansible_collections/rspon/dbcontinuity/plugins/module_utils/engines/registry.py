@@ -10,8 +10,9 @@ from ..instance import Instance, choice
 from .base import Engine
 from .files.engine import FilesEngine
 from .mariadb.engine import MariaDBEngine
+from .postgresql.engine import PostgreSQLEngine
 
-ENGINES: dict[str, type[Engine]] = {engine.name: engine for engine in (MariaDBEngine, FilesEngine)}
+ENGINES: dict[str, type[Engine]] = {engine.name: engine for engine in (MariaDBEngine, PostgreSQLEngine, FilesEngine)}
 
 
 def engine_for(instance: Instance) -> Engine:

@@ -229,7 +229,7 @@ def _deep_set(
 
 
 def unpack(artefact: Artefact, source: Path, protection: Protection, folder: Path) -> Path:
-    """Decode one artefact: an mbstream into a folder of its name, anything else into a file of its name.
+    """Decode one artefact: a database's archive into a folder of its name, anything else into a file of its name.
 
     :raises PipelineError: if it cannot be decoded whole.
     """
@@ -238,11 +238,14 @@ def unpack(artefact: Artefact, source: Path, protection: Protection, folder: Pat
         plain = plain[: -len(ending)] if plain.endswith(ending) else plain
     target = folder / plain
     stages = decode_stages(artefact.layers, protection, source / artefact.name)
-    if artefact.content != "mbstream":
+    if artefact.content == "mbstream":
+        extract = Stage((find_tool("mbstream", "mariadb-backup"), "--extract", f"--directory={target}"))
+    elif artefact.content == "pg-tar":
+        extract = Stage((find_tool("tar"), "--extract", "--same-permissions", f"--directory={target}"))
+    else:
         write_through(stages, target)
         return target
     target.mkdir()
-    extract = Stage((find_tool("mbstream", "mariadb-backup"), "--extract", f"--directory={target}"))
     if free_bytes(folder) < artefact.size:
         raise PrerequisiteError(f"{folder} has no room to unpack {artefact.name}.", "Free space, then verify again.")
     with Pipeline([*stages, extract]) as pipeline:
