@@ -215,12 +215,12 @@ def arguments(pid: int) -> list[str]:
 
 
 def alive(pid: int) -> bool:
-    """Whether a process exists and is not a zombie."""
+    """Whether a process exists: not a zombie, nor one whose other threads are still dying with its files open."""
     try:
         status = Path(f"/proc/{pid}/stat").read_text(errors="replace")
+        return status.rpartition(")")[2].split()[0] not in "ZX" or len(os.listdir(f"/proc/{pid}/task")) > 1
     except OSError:
         return False
-    return status.rpartition(")")[2].split()[0] not in "ZX"
 
 
 def data_folder(command: Sequence[str]) -> str | None:

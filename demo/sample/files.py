@@ -13,7 +13,7 @@ DOCUMENTS = ("hasil MRI", "surat rujukan", "persetujuan tindakan", "resume medis
 
 
 def make_files(folder: Path, megabytes: float = 5, *, seed: int = 2019, size: int = 64_000) -> int:
-    """Fill a folder; the number of regular files. The same seed gives the same names, content and times.
+    """Fill a folder; how many entries are no folders. The same seed gives the same names, content and times.
 
     Its owner is whoever runs this. What the file system cannot hold (extended attributes) is left out.
     """

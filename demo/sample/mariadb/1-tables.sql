@@ -183,7 +183,7 @@ CREATE TABLE `tarif khusus` (
   `dari'kutip"` VARCHAR(10) DEFAULT 'it''s "x"'
 ) ENGINE=InnoDB;
 CREATE TABLE `o'brien "kutip"` (id INT PRIMARY KEY, isi VARCHAR(40)) ENGINE=InnoDB;
-CREATE TABLE `tabel``aneh` (`kolom``a` INT PRIMARY KEY, `b.c` VARCHAR(40)) ENGINE=MyISAM;
+CREATE TABLE `tabel``aneh` (`kolom``a` INT PRIMARY KEY, `b.c` VARCHAR(40)) ENGINE=InnoDB;  -- as MyISAM it makes mariadb-backup 10.11 fail
 CREATE TABLE `pemeriksaan_é_日本` (`naïve` INT PRIMARY KEY, isi VARCHAR(40) COLLATE utf8mb4_bin) ENGINE=InnoDB;
 
 CREATE TABLE arsip_radiologi (
