@@ -37,7 +37,7 @@ import sys
 import tempfile
 import threading
 from collections import deque
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from time import monotonic
 from typing import Any, BinaryIO, Optional
@@ -47,8 +47,8 @@ TRAILER = "DBC-AGENT "
 BLOCK_BYTES = 1024 * 1024
 STDERR_KEPT_LINES = 400
 DEFAULT_CONFIG = "/etc/dbcontinuity/agent"
-_WORD = re.compile(r"^[a-z0-9][a-z0-9._-]{0,62}$")
-_OPTION = re.compile(r"^(parallel|zstd)=([0-9]{1,2})$")
+_WORD = re.compile(r"[a-z0-9][a-z0-9._-]{0,62}")
+_OPTION = re.compile(r"(parallel|zstd)=([0-9]{1,2})")
 # Seconds. Production's commits may wait 15 at the most; killing and releasing the locks takes some of them.
 STALL_SECONDS = 10.0
 COMMIT_BLOCK_SECONDS = 10.0
@@ -73,7 +73,8 @@ class StderrReader(threading.Thread):
             line = raw.decode("utf-8", "replace").rstrip("\n")
             self.lines.append(line)
             if "BACKUP STAGE BLOCK_COMMIT" in line or "FLUSH TABLES WITH READ LOCK" in line:
-                self.commits_blocked_since = monotonic()
+                # The tool names the stage again when it has the lock and when it is done with it.
+                self.commits_blocked_since = self.commits_blocked_since or monotonic()
             elif "BACKUP STAGE END" in line or "UNLOCK TABLES" in line:
                 self.commits_blocked_since = None
 
@@ -97,21 +98,27 @@ class Output:
         self._hangup.register(descriptor, 0)
         self.bytes = 0
 
-    def write(self, block: memoryview) -> None:
+    def write(self, block: memoryview, check: Callable[[], None] = lambda: None) -> None:
         """Write the whole block.
 
+        :param check: called every second while the reader is slow; it may raise.
         :raises AgentError: if the reader stalls.
         :raises BrokenPipeError: if it is gone.
         """
+        moved_at = monotonic()
         while block:
-            if not self._poll.poll(self._stall_seconds * 1000):
+            ready = self._poll.poll(1000)
+            check()
+            try:
+                count = os.write(self._descriptor, block) if ready else 0
+            except BlockingIOError:
+                count = 0  # ready, but with less room than a pipe takes at once
+            if count:
+                moved_at = monotonic()
+            elif monotonic() - moved_at > self._stall_seconds:
                 raise AgentError(
                     f"the reader took nothing for {self._stall_seconds:g} seconds; the backup was ended so that it does not hold up production"
                 )
-            try:
-                count = os.write(self._descriptor, block)
-            except BlockingIOError:
-                continue
             self.bytes += count
             block = block[count:]
 
@@ -123,7 +130,7 @@ class Output:
 
 def load_instance(folder: Path, name: str) -> dict[str, Any]:
     """Return the configuration of an allowed instance."""
-    if not _WORD.match(name) or ".." in name:
+    if not _WORD.fullmatch(name) or ".." in name:
         raise AgentError(f"{name!r} cannot be the name of an instance")
     try:
         value = json.loads((folder / f"{name}.json").read_text())
@@ -235,8 +242,10 @@ class Tools:
                 count = os.readv(source, [buffer])
                 if count == 0:
                     break
-                output.write(view[:count])
+                output.write(view[:count], self._check_commit_block)
             return [process.wait(timeout=300) for process in self.processes]
+        except subprocess.TimeoutExpired as error:
+            raise AgentError(f"{error.cmd[0]} closed its output but did not end; it was killed") from None
         finally:
             self.kill()
 
@@ -398,6 +407,19 @@ def within(roots: Sequence[str], path: bytes) -> bool:
     return any(text == os.fsencode(root) or text.startswith(os.fsencode(root.rstrip("/")) + b"/") for root in roots)
 
 
+def read_input() -> bytes:
+    """Return what standard input has next, empty at its end.
+
+    Behind sshd it is the same socket as standard output, which does not block.
+    """
+    while True:
+        select.select([0], [], [])
+        try:
+            return os.read(0, BLOCK_BYTES)
+        except BlockingIOError:
+            continue
+
+
 def archive(name: str, config: Mapping[str, Any], options: Mapping[str, str], output: Output) -> dict[str, Any]:
     """Write a tar archive of the files named on standard input."""
     roots = folders(name, config)
@@ -405,7 +427,7 @@ def archive(name: str, config: Mapping[str, Any], options: Mapping[str, str], ou
         rest = b""
         count = 0
         while True:
-            block = sys.stdin.buffer.read(BLOCK_BYTES)
+            block = read_input()
             parts = (rest + block).split(b"\0")
             rest = parts.pop()
             for part in parts:
@@ -493,7 +515,10 @@ def probe(name: str, config: Mapping[str, Any], output: Output) -> dict[str, Any
 def words_from(arguments: Sequence[str]) -> list[str]:
     """Return the words of the command: behind sshd they come from SSH_ORIGINAL_COMMAND alone."""
     original = os.environ.get("SSH_ORIGINAL_COMMAND")
-    return shlex.split(original) if original is not None else list(arguments)
+    try:
+        return shlex.split(original) if original is not None else list(arguments)
+    except ValueError as error:
+        raise AgentError(f"the command cannot be read: {error}") from None
 
 
 def main() -> int:
@@ -513,7 +538,7 @@ def main() -> int:
         verb, name, *rest = words
         options = {}
         for word in rest:
-            match = _OPTION.match(word)
+            match = _OPTION.fullmatch(word)
             if not match:
                 raise AgentError(f"the option {word!r} is not known")
             options[match.group(1)] = match.group(2)
@@ -534,6 +559,9 @@ def main() -> int:
         status = 1
     except BrokenPipeError:
         trailer["error"] = "the reader is gone; the work was ended"
+        status = 1
+    except OSError as error:
+        trailer["error"] = f"{error.filename or 'a file'}: {error.strerror}"
         status = 1
     trailer["bytes"] = output.bytes
     try:
