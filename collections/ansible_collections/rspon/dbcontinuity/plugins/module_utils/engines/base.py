@@ -222,7 +222,14 @@ class Receiver(ABC):
 
     @abstractmethod
     def program(self, staging: Path, start: Mapping[str, Any]) -> Mapping[str, Any]:
-        """Return the receiver's configuration as plain JSON: what the receiver program reads at each start."""
+        """Return the engine's part of the receiver program's configuration: see ``receiver_program``.
+
+        That is ``folder``, ``argv``, ``environment``, ``start`` and ``probe``, as plain JSON without any secret.
+
+        :param staging: the folder that everything is written into.
+        :param start: ``logs``, the folder of lineages that tells where the chain goes on, and ``receiver_id``, the
+            name or number under which the server is to know the stream (None: the engine's choice).
+        """
 
     @abstractmethod
     def prepare_server(self, check_only: bool) -> Sequence[str]:

@@ -12,11 +12,12 @@ from typing import Any, ClassVar
 
 from ...errors import DamagedError
 from ...process import Stage, find_tool, run
-from ..base import Engine, FullBackup, Inspection, LogChain
+from ..base import Engine, FullBackup, Inspection, LogChain, Receiver
 from .chain import BinlogChain
 from .client import MariaDBClient
 from .full import PhysicalBackup
 from .inspect import inspect_server
+from .receiver import BinlogReceiver
 
 
 class MariaDBEngine(Engine):
@@ -34,6 +35,9 @@ class MariaDBEngine(Engine):
 
     def log_chain(self) -> LogChain:
         return BinlogChain(self.instance)
+
+    def receiver(self) -> Receiver:
+        return BinlogReceiver(self.instance)
 
     def verify_deep(self, folder: Path, manifest: Mapping[str, Any]) -> Mapping[str, Any]:
         tool = find_tool("mariadb-backup", "mariadb-backup")
