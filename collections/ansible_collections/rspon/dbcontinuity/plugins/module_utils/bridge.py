@@ -12,9 +12,9 @@ from typing import Any, Optional
 
 from ansible.module_utils.basic import AnsibleModule
 
-from .codec import Protection
+from .codec import Protection, is_private_key
 from .errors import ContinuityError
-from .instance import Agent, Instance, absolute, check_name
+from .instance import Agent, Instance, absolute, between, check_name
 from .progress import Progress
 from .schedule import Window
 
@@ -62,8 +62,8 @@ def instance_from(values: Mapping[str, Any]) -> Instance:
         credentials=absolute(credentials, f"credentials of {values['name']}"),
         agent=Agent(**agent),
         compress_on=values["compress_on"],
-        compression_level=values["compression_level"],
-        parallel=values["parallel"],
+        compression_level=between(values["compression_level"], 1, 19, f"compression_level of {values['name']}"),
+        parallel=between(values["parallel"], 1, 64, f"parallel of {values['name']}"),
     )
 
 
@@ -95,7 +95,11 @@ def _end(_number: int, _frame: object) -> None:
 
 def answer(module: AnsibleModule, work: Callable[[], dict[str, Any]]) -> None:
     """Do the work and end the module: with its result, or with its error as one paragraph and the rest for machines."""
-    signal.signal(signal.SIGTERM, _end)
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        if signal.getsignal(number) != signal.SIG_IGN:
+            signal.signal(number, _end)
+    # A private key that was given for a public one must not come back in the result's invocation.
+    module.no_log_values.update(each for each in module.params.get("recipients") or [] if is_private_key(str(each)))
     try:
         result = work()
     except ContinuityError as error:
@@ -105,6 +109,9 @@ def answer(module: AnsibleModule, work: Callable[[], dict[str, Any]]) -> None:
             msg=f"{error.strerror}: {error.filename}", kind="system", remedy="", details={"errno": error.errno}
         )
     else:
+        # Ansible fills the result's warnings itself, from what the module warns of.
+        for warning in result.pop("warnings", []):
+            module.warn(warning)
         module.exit_json(**result)
 
 

@@ -118,11 +118,6 @@ objects:
   description: Objects counted, by kind.
   returned: when a set was or would be made
   type: dict
-warnings:
-  description: What was noticed; also shown as warnings.
-  returned: when there are any
-  type: list
-  elements: str
 cleaned:
   description: What an interrupted run had left and this one removed.
   returned: when a set was made

@@ -32,6 +32,10 @@ _KNOWN = {
     "server_id",
     "rpo_minutes",
     "rto_minutes",
+    "run_as",
+    "settings",
+    "settings_file",
+    "tls",
 }
 
 

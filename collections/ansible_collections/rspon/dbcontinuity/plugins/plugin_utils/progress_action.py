@@ -68,20 +68,15 @@ class ProgressAction(ActionBase):
         printed_at = time.monotonic()
         while True:
             time.sleep(POLL_SECONDS if last else 0.3)
-            status = self._execute_module(
-                module_name="ansible.legacy.async_status",
-                module_args={"jid": job, "mode": "status"},
-                task_vars=task_vars,
-            )
+            status = self._status(job, "status", task_vars)
             if status.get("finished"):
-                self._execute_module(
-                    module_name="ansible.legacy.async_status",
-                    module_args={"jid": job, "mode": "cleanup"},
-                    task_vars=task_vars,
-                )
+                self._status(job, "cleanup", task_vars)
                 for key in ("ansible_job_id", "finished", "started", "results_file"):
                     status.pop(key, None)
-                return dict(status)
+                return status
+            if status.get("failed") or "finished" not in status:
+                status.setdefault("msg", f"the background job {job} cannot be asked")
+                return {**status, "failed": True}
             state = self._read(progress_file)
             if not state:
                 continue
@@ -92,6 +87,13 @@ class ProgressAction(ActionBase):
                 printed_at = time.monotonic()
                 last = state
             last = last or state
+
+    def _status(self, job: str, mode: str, task_vars: dict[str, Any]) -> dict[str, Any]:
+        folder = self.get_shell_option("async_dir", default="~/.ansible_async")
+        arguments = {"jid": job, "mode": mode, "_async_dir": folder}
+        return dict(
+            self._execute_module(module_name="ansible.legacy.async_status", module_args=arguments, task_vars=task_vars)
+        )
 
     def _read(self, progress_file: str) -> dict[str, Any]:
         answer = self._low_level_execute_command(f"cat {self._connection._shell.quote(progress_file)}", sudoable=True)

@@ -108,7 +108,7 @@ def full_backup(request: FullBackupRequest, progress: Progress) -> dict[str, Any
                 data={"result": "failed", "reason": reason[:4000]},
             )
             raise
-        done = {**_describe(result), "window": result.manifest.values["window"], "cleaned": cleaned}
+        done = {**_describe(result), "cleaned": cleaned}
         head = repository.ledger.append(
             "finished",
             ACTIVITY,
@@ -149,6 +149,7 @@ def _describe(found: FullSet) -> dict[str, Any]:
         "duration_seconds": values["duration_seconds"],
         "lineage": values["lineage"],
         "position": values["position"],
+        "window": values.get("window"),
         "point_in_time_recovery": values["point_in_time_recovery"],
     }
 
