@@ -19,7 +19,7 @@ def table(rows: Sequence[Sequence[Any]], headings: Sequence[str]) -> list[str]:
     return [lines[0], "  ".join("-" * width for width in widths), *lines[1:]]
 
 
-def run_report(hostvars: Mapping[str, Any], hosts: Sequence[str], variable: str, kind: str) -> list[str]:
+def run_report(hostvars: Mapping[str, Any], hosts: Sequence[str], variable: str, kind: str) -> str:
     """Return the tables of a run on all hosts that should have run it; one that did not says so.
 
     :param variable: the name under which the play registered its result.
@@ -34,7 +34,7 @@ def run_report(hostvars: Mapping[str, Any], hosts: Sequence[str], variable: str,
             lines.append(f"{host}: NOT RUN: {(result or {}).get('msg', 'the play did not get that far')}")
         else:
             lines += writers[kind](result, values["dbc_zone"])
-    return lines
+    return "\n".join(lines)
 
 
 def run_failures(hostvars: Mapping[str, Any], hosts: Sequence[str], variable: str) -> list[str]:
@@ -125,7 +125,7 @@ def verify_report(result: Mapping[str, Any], zone: str) -> list[str]:
     return [*table(rows, ("instance", "verification", "sets that hold", "logs read")), *notes]
 
 
-def status_report(info: Mapping[str, Any], instances: Mapping[str, Any], zone: str) -> list[str]:
+def status_report(info: Mapping[str, Any], instances: Mapping[str, Any], zone: str) -> str:
     """Return what could be brought back now, one line an instance; one that nothing is held of stands there, too."""
     rows = []
     notes = []
@@ -163,4 +163,5 @@ def status_report(info: Mapping[str, Any], instances: Mapping[str, Any], zone: s
             notes.append(f"{name}: its backups have no recovery to a point in time (B3).")
         notes += [f"{name}: {damaged}" for damaged in one["damaged_sets"]]
     lines = table(rows, ("instance", "now", "recoverable from", "recoverable to", "lag", "last full backup"))
-    return [*lines, *notes, f"free space: {human_bytes(info['free_bytes'])}", f"ledger head: {info['ledger_head']}"]
+    lines += [*notes, f"free space: {human_bytes(info['free_bytes'])}", f"ledger head: {info['ledger_head']}"]
+    return "\n".join(lines)
