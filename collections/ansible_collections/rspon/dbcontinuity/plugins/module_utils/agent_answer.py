@@ -31,14 +31,17 @@ def trailer(finished: Finished) -> dict[str, Any]:
     """
     lines = [line for line in finished.stderr.splitlines() if line.startswith(TRAILER)]
     others = "\n".join(line for line in finished.stderr.splitlines() if not line.startswith(TRAILER)).strip()
-    if not lines:
+    try:
+        value = json.loads(lines[-1][len(TRAILER) :]) if lines else None
+    except ValueError:  # the line itself was cut off
+        value = None
+    if value is None:
         raise PipelineError(
             f"The agent on production ended with status {finished.status} without saying that its data are whole: "
             f"{others[-1500:] or 'it printed nothing'}",
             "Check the link, the host key and the agent with the playbook preflight.",
             {"stage": finished.name, "status": finished.status},
         )
-    value = json.loads(lines[-1][len(TRAILER) :])
     if not isinstance(value, dict) or value.get("ok") is not True:
         raise PipelineError(
             f"The agent on production says: {value.get('error', 'no reason given') if isinstance(value, dict) else value}.",

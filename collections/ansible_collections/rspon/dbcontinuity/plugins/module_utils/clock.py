@@ -59,7 +59,10 @@ def parse_moment(text: str, what: str = "time") -> datetime:
             f"The {what} {text!r} has no UTC offset, so it could mean several moments.",
             "Write it like 2026-09-19T12:00:00+07:00.",
         )
-    return moment.astimezone(timezone.utc)
+    try:
+        return moment.astimezone(timezone.utc)
+    except OverflowError:
+        raise InputError(f"The {what} {text!r} lies outside the calendar.", "Write the year with care.") from None
 
 
 def clock_synchronised() -> Optional[bool]:

@@ -14,8 +14,13 @@ from typing import Optional
 from .errors import InputError, PrerequisiteError
 from .process import Stage, find_tool, run
 
-_RECIPIENT = re.compile(r"^(age1[02-9ac-hj-np-z]{58}|ssh-(ed25519|rsa) [A-Za-z0-9+/=]+( .*)?)$")
+_RECIPIENT = re.compile(r"age1[02-9ac-hj-np-z]{58}|ssh-(ed25519|rsa) [A-Za-z0-9+/=]+( .*)?")
 _SUFFIXES = {"zstd": ".zst", "age": ".age"}
+
+
+def is_private_key(text: str) -> bool:
+    """Return whether *text* looks like the private half of a key, which must not be shown."""
+    return re.search(r"(secret|private)[- ]key", text, re.IGNORECASE) is not None
 
 
 @dataclass(frozen=True)
@@ -31,10 +36,16 @@ class Protection:
 
     def __post_init__(self) -> None:
         for recipient in self.recipients:
-            if not _RECIPIENT.match(recipient):
+            if is_private_key(recipient):
+                raise InputError(
+                    "A private key stands among the recipients; it is not shown here.",
+                    "Put its public half there: age-keygen -y KEYFILE prints it. Whoever could read this file can read"
+                    " the backups: make a new key.",
+                )
+            if not _RECIPIENT.fullmatch(recipient):
                 raise InputError(
                     f"The recipient {recipient!r} is no age public key.",
-                    "It begins with age1; age-keygen -y KEYFILE prints it. A private key must never stand here.",
+                    "It begins with age1; age-keygen -y KEYFILE prints it.",
                 )
 
 

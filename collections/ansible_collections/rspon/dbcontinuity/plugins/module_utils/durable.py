@@ -98,7 +98,8 @@ def write_file(path: Path, data: bytes, mode: int = 0o640) -> None:
 
 def dump_json(value: object) -> bytes:
     """Return JSON as this project writes it: UTF-8, sorted keys, two spaces, a final newline."""
-    return (json.dumps(value, ensure_ascii=False, sort_keys=True, indent=2) + "\n").encode()
+    # A file name that is no UTF-8 holds lone surrogates: they are written as JSON's own escapes.
+    return (json.dumps(value, ensure_ascii=False, sort_keys=True, indent=2) + "\n").encode("utf-8", "backslashreplace")
 
 
 def write_json(path: Path, value: object, mode: int = 0o640) -> None:
@@ -115,7 +116,7 @@ def read_json(path: Path) -> dict[str, Any]:
         value = json.loads(path.read_bytes())
     except FileNotFoundError:
         raise DamagedError(f"{path} is missing.", "Restore it from a copy of the repository.") from None
-    except (ValueError, OSError) as error:
+    except (ValueError, OSError, RecursionError) as error:
         raise DamagedError(f"{path} cannot be read: {error}.", "Restore it from a copy of the repository.") from None
     if not isinstance(value, dict):
         raise DamagedError(f"{path} holds no JSON object.", "Restore it from a copy of the repository.")

@@ -13,8 +13,10 @@ from typing import Optional
 
 from .errors import InputError
 
-_NAME = re.compile(r"^[a-z0-9](?:[a-z0-9._-]{0,61}[a-z0-9])?$")
-_AGENT_WORD = re.compile(r"^[A-Za-z0-9._=:+/-]+$")
+_NAME = re.compile(r"[a-z0-9](?:[a-z0-9._-]{0,61}[a-z0-9])?")
+_AGENT_WORD = re.compile(r"[A-Za-z0-9._=:+/-]+")
+# Folders of the repository that are no instance's.
+RESERVED_NAMES = ("ledger", "approvals", "reports")
 
 
 @dataclass(frozen=True)
@@ -42,12 +44,17 @@ class Agent:
         The server's key must be pinned, and a dead link ends the command within 15 seconds.
         """
         for word in words:
-            if not _AGENT_WORD.match(word):
+            if not _AGENT_WORD.fullmatch(word):
                 raise InputError(
                     f"{word!r} cannot be passed to the agent.", "Use letters, digits, dot, dash, underscore."
                 )
         if self.transport == "local":
             return (self.program, "--config", self.config_dir, *words)
+        if not self.host:
+            raise InputError(
+                "The agent is to be reached over SSH, but no host is named.",
+                "Set agent.host, or agent.transport: local.",
+            )
         return (
             "ssh",
             *("-F", "none", "-T", "-i", self.identity_file, "-p", str(self.port), "-l", self.user),
@@ -55,6 +62,7 @@ class Agent:
             *("-o", f"UserKnownHostsFile={self.known_hosts_file}", "-o", "GlobalKnownHostsFile=none"),
             *("-o", "ConnectTimeout=10", "-o", "ServerAliveInterval=5", "-o", "ServerAliveCountMax=2"),
             *("-o", "ForwardAgent=no", "-o", "ClearAllForwardings=yes", "-o", "LogLevel=ERROR"),
+            "--",
             self.host,
             *words,
         )
@@ -84,12 +92,19 @@ class Instance:
     parallel: int = 2
 
 
+def is_name(name: str) -> bool:
+    """Return whether an instance can have this name."""
+    return name not in RESERVED_NAMES and ".." not in name and _NAME.fullmatch(name) is not None
+
+
 def check_name(name: str) -> str:
     """Return the instance name if it can name folders, services and lock files.
 
     :raises InputError: otherwise, naming it.
     """
-    if not _NAME.match(name) or ".." in name:
+    if name in RESERVED_NAMES:
+        raise InputError(f"The instance name {name!r} is one of the repository's own folders.", "Use another one.")
+    if not is_name(name):
         raise InputError(
             f"The instance name {name!r} cannot be used.",
             "Use lower-case letters, digits, dot, dash and underscore, at most 63, beginning and ending with a letter or digit.",
@@ -103,11 +118,21 @@ def absolute(path: str, what: str) -> Path:
     :raises InputError: otherwise, naming it.
     """
     candidate = Path(path)
-    if not candidate.is_absolute() or ".." in candidate.parts:
+    if not candidate.is_absolute() or ".." in candidate.parts or "\0" in path:
         raise InputError(
             f"The {what} {path!r} is not an absolute path.", "Write the whole path, beginning with a slash."
         )
     return candidate
+
+
+def between(value: int, lowest: int, highest: int, what: str) -> int:
+    """Return a number that must lie between two others.
+
+    :raises InputError: otherwise, naming them.
+    """
+    if not lowest <= value <= highest:
+        raise InputError(f"The {what} {value} cannot be used.", f"Use a number from {lowest} to {highest}.")
+    return value
 
 
 def choice(value: str, allowed: Mapping[str, object] | tuple[str, ...], what: str) -> str:

@@ -20,7 +20,7 @@ import secrets
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any, Optional
 
@@ -31,7 +31,8 @@ from .errors import LedgerError
 LEDGER_VERSION = 1
 GENESIS = "0" * 64
 KINDS = ("started", "finished", "event")
-_FILE = re.compile(r"^\d{4}-\d{2}\.jsonl$")
+_FILE = re.compile(r"\d{4}-\d{2}\.jsonl", re.ASCII)
+_FIELDS = {"sha256", "previous", "sequence", "at", "kind", "activity", "run", "instance", "data"}
 _TAIL_BYTES = 64 * 1024
 _LINE_LIMIT_BYTES = 8 * 1024 * 1024
 
@@ -52,7 +53,7 @@ class Head:
 
         :raises LedgerError: if the text is no head.
         """
-        match = re.match(r"^(\d+):([0-9a-f]{64})$", text.strip())
+        match = re.fullmatch(r"([0-9]{1,18}):([0-9a-f]{64})", text.strip())
         if not match:
             raise LedgerError(f"{text!r} is no ledger head.", "It is printed as NUMBER:SHA256 by ledger_info.")
         return cls(int(match.group(1)), match.group(2))
@@ -73,7 +74,9 @@ def new_run_id() -> str:
 
 
 def _canonical(record: Mapping[str, Any]) -> bytes:
-    return json.dumps(record, ensure_ascii=False, sort_keys=True, separators=(",", ":")).encode()
+    # A file name that is no UTF-8 holds lone surrogates: they are written as JSON's own escapes.
+    text = json.dumps(record, ensure_ascii=False, sort_keys=True, separators=(",", ":"))
+    return text.encode("utf-8", "backslashreplace")
 
 
 def _hash(record: Mapping[str, Any]) -> str:
@@ -105,7 +108,8 @@ class Ledger:
         """
         if kind not in KINDS:
             raise LedgerError(f"A ledger record of kind {kind!r} is not known.", f"Use one of {', '.join(KINDS)}.")
-        now = moment or utc_now()
+        now = (moment or utc_now()).astimezone(timezone.utc)
+        synchronised = clock_synchronised()  # asks another program: not while the ledger is locked
         with self._locked():
             torn = self._set_torn_line_aside()
             last = self._last_record()
@@ -119,11 +123,13 @@ class Ledger:
                 "run": run,
                 "instance": instance,
                 "actor": dict(actor or {}),
-                "clock_synchronised": clock_synchronised(),
+                "clock_synchronised": synchronised,
                 "data": dict(data or {}),
             }
             if torn:
                 record["torn_line_set_aside"] = torn
+            # As it will be read back: keys that are no text become text, and sort differently.
+            record = json.loads(_canonical(record))
             record["sha256"] = _hash(record)
             newest = self._files()[-1:]
             name = now.strftime("%Y-%m") + ".jsonl"
@@ -154,7 +160,10 @@ class Ledger:
             return Head(record["sequence"], record["sha256"])
 
     def head(self) -> Head:
-        """Return the newest record's number and hash; number 0 in an empty ledger."""
+        """Return the newest record's number and hash; number 0 in an empty ledger.
+
+        A line that a crash left without its end is no record; the next one to append sets it aside.
+        """
         last = self._last_record()
         return Head(last["sequence"], last["sha256"]) if last else Head(0, GENESIS)
 
@@ -162,15 +171,26 @@ class Ledger:
         """Give the records in order, without verifying them.
 
         :param since: whole months before this moment are passed over.
+        :raises LedgerError: at the first line that is no record.
         """
-        first = since.strftime("%Y-%m") if since else ""
-        for path in self._files():
+        first = since.astimezone(timezone.utc).strftime("%Y-%m") if since else ""
+        for path, size in self._snapshot():
             if path.stem < first:
                 continue
-            with path.open("rb") as lines:
-                for line in lines:
-                    if line.endswith(b"\n"):
-                        yield json.loads(line)
+            for number, line in _lines(path, size):
+                if not line.endswith(b"\n"):
+                    continue  # a crash left it so; verify() says so
+                try:
+                    record = json.loads(line)
+                except (ValueError, RecursionError):
+                    record = None
+                if not isinstance(record, dict) or not set(record) >= _FIELDS or not isinstance(record["data"], dict):
+                    raise LedgerError(
+                        f"{path} line {number} is no ledger record.",
+                        "Keep the file, compare it with the anchored copies; ledger_info with verify tells more.",
+                        {"path": str(path), "line": number},
+                    )
+                yield record
 
     def verify(self, expected: Optional[Head] = None) -> Verified:
         """Read every record and check hashes, numbers and the chain.
@@ -179,23 +199,22 @@ class Ledger:
         """
         previous, sequence = GENESIS, 0
         met = expected is None or expected.sequence == 0
-        for path in self._files():
-            with path.open("rb") as lines:
-                for number, line in enumerate(lines, 1):
-                    where = f"{path.name} line {number}"
-                    problem = _check_line(line, previous, sequence)
-                    if problem:
-                        return Verified(sequence, Head(sequence, previous), f"{where}: {problem}")
-                    record = json.loads(line)
-                    previous, sequence = record["sha256"], record["sequence"]
-                    if expected is not None and sequence == expected.sequence:
-                        if previous != expected.sha256:
-                            return Verified(
-                                sequence,
-                                Head(sequence, previous),
-                                f"{where}: record {sequence} has the hash {previous}, not {expected.sha256} as written down",
-                            )
-                        met = True
+        for path, size in self._snapshot():
+            for number, line in _lines(path, size):
+                where = f"{path.name} line {number}"
+                problem = _check_line(line, previous, sequence)
+                if problem:
+                    return Verified(sequence, Head(sequence, previous), f"{where}: {problem}")
+                record = json.loads(line)
+                previous, sequence = record["sha256"], record["sequence"]
+                if expected is not None and sequence == expected.sequence:
+                    if previous != expected.sha256:
+                        return Verified(
+                            sequence,
+                            Head(sequence, previous),
+                            f"{where}: record {sequence} has the hash {previous}, not {expected.sha256} as written down",
+                        )
+                    met = True
         head = Head(sequence, previous)
         if not met and expected is not None:
             return Verified(
@@ -208,7 +227,19 @@ class Ledger:
     def _files(self) -> list[Path]:
         if not self.folder.is_dir():
             return []
-        return sorted(entry for entry in self.folder.iterdir() if _FILE.match(entry.name))
+        return sorted(entry for entry in self.folder.iterdir() if _FILE.fullmatch(entry.name))
+
+    def _snapshot(self) -> list[tuple[Path, int]]:
+        """Return the files and their sizes between two appends: a record being written is not half a record."""
+        try:
+            descriptor = os.open(self.folder / ".lock", os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
+        except OSError:
+            return [(path, path.stat().st_size) for path in self._files()]  # a copy, without its lock
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_SH)
+            return [(path, path.stat().st_size) for path in self._files()]
+        finally:
+            os.close(descriptor)
 
     @contextmanager
     def _locked(self) -> Iterator[None]:
@@ -230,17 +261,15 @@ class Ledger:
                 record = json.loads(line)
                 if record["sha256"] != _hash(record):
                     raise ValueError("its hash does not match its content")
-            except (ValueError, KeyError, TypeError) as error:
+                if not isinstance(record["sequence"], int):
+                    raise ValueError("its number is none")
+            except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
                 raise LedgerError(
                     f"The last line of {path} does not hold: {error}.",
                     "Someone or something changed the ledger. Keep the file, compare it with the anchored copies, and move it aside.",
                     {"path": str(path)},
                 ) from None
-            if not isinstance(record, dict):
-                raise LedgerError(
-                    f"The last line of {path} is no record.", "Keep the file and compare it with the copies."
-                )
-            return record
+            return dict(record)
         return None
 
     def _set_torn_line_aside(self) -> str:
@@ -261,22 +290,40 @@ class Ledger:
         aside = self.folder / f"torn-{stamp(utc_now())}-{secrets.token_hex(2)}"
         write_file(aside, torn)
         with writing_to(path):
-            os.truncate(path, size - len(torn))
+            descriptor = os.open(path, os.O_WRONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+            try:
+                os.ftruncate(descriptor, size - len(torn))
+                os.fsync(descriptor)  # the next record may go into another file
+            finally:
+                os.close(descriptor)
         return aside.name
 
 
 def _last_line(path: Path) -> bytes:
+    """Return the last line that has its end, without it."""
     size = path.stat().st_size
     length = _TAIL_BYTES
     while True:
         with path.open("rb") as stream:
             stream.seek(max(0, size - length))
-            lines = stream.read().splitlines()
-        if not lines:
-            return b""
-        if len(lines) > 1 or length >= size:
+            lines = stream.read(length).split(b"\n")[:-1]
+        # The first of several may have lost its beginning.
+        if len(lines) > 1 or (lines and length >= size):
             return lines[-1]
+        if length >= size:
+            return b""
         length *= 8
+
+
+def _lines(path: Path, size: int) -> Iterator[tuple[int, bytes]]:
+    """Give the numbered lines of a file's first *size* bytes."""
+    done = 0
+    with path.open("rb") as lines:
+        for number, line in enumerate(lines, 1):
+            if done >= size:
+                return
+            done += len(line)
+            yield number, line[: len(line) - max(0, done - size)]
 
 
 def _check_line(line: bytes, previous: str, sequence: int) -> str:
@@ -284,9 +331,9 @@ def _check_line(line: bytes, previous: str, sequence: int) -> str:
         return "the line is cut off"
     try:
         record = json.loads(line)
-    except ValueError:
+    except (ValueError, RecursionError):
         return "the line is no JSON"
-    if not isinstance(record, dict) or not {"sha256", "previous", "sequence"} <= set(record):
+    if not isinstance(record, dict) or not set(record) >= _FIELDS:
         return "the line is no ledger record"
     if record["sha256"] != _hash(record) or line[:-1] != _canonical(record):
         return f"record {record['sequence']} was changed after it was written"

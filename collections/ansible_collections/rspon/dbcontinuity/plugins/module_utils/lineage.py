@@ -39,8 +39,8 @@ from .durable import (
 from .errors import DamagedError
 
 RECORD_VERSION = 1
-_LINEAGE = re.compile(r"^\d{8}T\d{6}Z-\d{4}$")
-_RECORD = re.compile(r"^(\d{8})-.+\.json$")
+_LINEAGE = re.compile(r"\d{8}T\d{6}Z-\d{4}", re.ASCII)
+_RECORD = re.compile(r"(\d{8})-[^/]+\.json", re.ASCII)
 GENESIS = "0" * 64
 
 
@@ -116,6 +116,8 @@ class Lineage:
     def __init__(self, path: Path) -> None:
         self.path = path
         self.opening = read_json(path / "lineage.json")
+        if not isinstance(self.opening.get("start"), dict) or not {"opened_at", "opened_by"} <= set(self.opening):
+            raise DamagedError(f"{path / 'lineage.json'} is not what was written.", "Take it from a copy.")
 
     @property
     def id(self) -> str:
@@ -125,8 +127,7 @@ class Lineage:
     @property
     def start(self) -> Mapping[str, Any]:
         """Return the position where the chain starts, in the engine's terms."""
-        value = self.opening["start"]
-        return value if isinstance(value, dict) else {}
+        return dict(self.opening["start"])
 
     def head(self) -> Optional[LogRecord]:
         """Return the newest log's record, or None in a lineage without logs.
@@ -136,10 +137,13 @@ class Lineage:
         if not (self.path / "head.json").exists():
             return None
         head = read_json(self.path / "head.json")
-        record = LogRecord(read_json(self.path / str(head["record"])))
-        if record.sha256 != head["record_sha256"]:
+        name = str(head.get("record"))
+        if not _RECORD.fullmatch(name):
+            raise DamagedError(f"{self.path / 'head.json'} names no record.", "Take it from a copy.")
+        record = LogRecord(read_json(self.path / name))
+        if record.sha256 != head.get("record_sha256"):
             raise DamagedError(
-                f"{self.path / str(head['record'])} is not the record that was written.",
+                f"{self.path / name} is not the record that was written.",
                 "Take it from a copy, or make a new full backup.",
             )
         return record
@@ -186,31 +190,37 @@ class Lineage:
             return
         names: dict[int, list[str]] = {}
         for entry in os.scandir(self.path):
-            match = _RECORD.match(entry.name)
+            match = _RECORD.fullmatch(entry.name)
             if match and int(match.group(1)) <= head.sequence:
                 names.setdefault(int(match.group(1)), []).append(entry.name)
-        previous: Optional[str] = None
+        before: Optional[LogRecord] = None
         for sequence in range(after + 1, head.sequence + 1):
             found = names.get(sequence, [])
             if len(found) != 1:
+                if before is not None:
+                    yield before
                 raise DamagedError(
                     f"{self.path} has {len(found)} records of number {sequence}; it should have one.",
                     "Take the missing one from a copy of the repository, or make a new full backup.",
                     {"path": str(self.path), "sequence": sequence},
                 )
             record = LogRecord(read_json(self.path / found[0]))
-            if record.sequence != sequence or (previous is not None and record.values.get("previous") != previous):
+            expected = before.sha256 if before else GENESIS if sequence == 1 else record.values.get("previous")
+            if record.values.get("sequence") != sequence or record.values.get("previous") != expected:
                 raise DamagedError(
-                    f"{self.path / found[0]} does not follow the record before it.",
-                    "Take it from a copy of the repository, or make a new full backup.",
+                    f"{self.path / found[0]} does not follow the record before it: one of the two was altered.",
+                    "Take both from a copy of the repository, or make a new full backup.",
                     {"path": str(self.path), "sequence": sequence},
                 )
-            previous = record.sha256
-            yield record
-        if previous is not None and previous != head.sha256:
+            if before is not None:
+                yield before  # proven: the record after it holds its hash
+            before = record
+        if before is not None and before.sha256 != head.sha256:
             raise DamagedError(
                 f"{self.path}: the newest record is not the one head.json names.", "Take both from a copy."
             )
+        if before is not None:
+            yield before
 
     def state(self) -> dict[str, Any]:
         """Return what the last cycle saw; empty before the first."""
@@ -224,7 +234,7 @@ class Lineage:
     def findings(self) -> list[dict[str, Any]]:
         """Return why the chain is broken; empty while it is whole."""
         path = self.path / "broken.json"
-        return list(read_json(path)["findings"]) if path.exists() else []
+        return list(read_json(path).get("findings") or []) if path.exists() else []
 
     @property
     def broken(self) -> bool:
@@ -253,12 +263,20 @@ class Lineage:
         return swept
 
 
-def lineages(folder: Path) -> list[Lineage]:
-    """Return the lineages that stand in *folder*, oldest first."""
+def lineage_paths(folder: Path) -> list[Path]:
+    """Return the folders of the lineages that stand in *folder*, oldest first."""
     if not folder.is_dir():
         return []
-    names = sorted(entry.name for entry in folder.iterdir() if _LINEAGE.match(entry.name))
-    return [Lineage(folder / name) for name in names if (folder / name / "lineage.json").exists()]
+    found = sorted(entry for entry in folder.iterdir() if _LINEAGE.fullmatch(entry.name))
+    return [path for path in found if (path / "lineage.json").exists()]
+
+
+def lineages(folder: Path) -> list[Lineage]:
+    """Return the lineages that stand in *folder*, oldest first.
+
+    :raises DamagedError: if one of them cannot be read.
+    """
+    return [Lineage(path) for path in lineage_paths(folder)]
 
 
 def open_lineage(folder: Path, values: Mapping[str, Any], moment: datetime) -> Lineage:

@@ -9,6 +9,7 @@ import fcntl
 import json
 import os
 import socket
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -19,21 +20,27 @@ from .errors import LockHeldError
 
 
 @contextmanager
-def exclusive(path: Path, activity: str) -> Iterator[None]:
+def exclusive(path: Path, activity: str, wait_seconds: float = 0.0) -> Iterator[None]:
     """Hold the lock *path* for *activity*, or say who holds it and since when.
 
     The file's content only informs; the lock itself is the kernel's.
 
-    :raises LockHeldError: at once, if another process or thread holds it.
+    :param wait_seconds: how long to wait for a holder to end.
+    :raises LockHeldError: if another process or thread still holds it then.
     """
     make_directory(path.parent)
     with writing_to(path):
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o640)
     try:
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise _held(os.pread(descriptor, 4096, 0), path, activity) from None
+        end = time.monotonic() + wait_seconds
+        while True:
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except BlockingIOError:
+                if time.monotonic() >= end:
+                    raise _held(os.pread(descriptor, 4096, 0), path, activity) from None
+            time.sleep(min(0.2, wait_seconds))
         holder = {"activity": activity, "pid": os.getpid(), "host": socket.gethostname(), "since": iso(utc_now())}
         with writing_to(path):
             os.ftruncate(descriptor, 0)
@@ -48,6 +55,8 @@ def _held(content: bytes, path: Path, activity: str) -> LockHeldError:
     try:
         holder = json.loads(content)
     except ValueError:
+        holder = {}
+    if not isinstance(holder, dict):
         holder = {}
     who = (
         f"{holder['activity']} (process {holder['pid']} on {holder['host']}) since {holder['since']}"

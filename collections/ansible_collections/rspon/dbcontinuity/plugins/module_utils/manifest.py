@@ -20,27 +20,28 @@ from .errors import DamagedError
 
 MANIFEST_VERSION = 1
 MANIFEST_NAME = "manifest.json"
-REQUIRED = (
-    "manifest_version",
-    "set",
-    "instance",
-    "engine",
-    "method",
-    "lineage",
-    "server",
-    "started_at",
-    "finished_at",
-    "duration_seconds",
-    "position",
-    "artefacts",
-    "recipients",
-    "parameters",
-    "objects",
-    "warnings",
-    "actor",
-    "point_in_time_recovery",
-    "read_by_hand",
-)
+_SHAPES: dict[str, tuple[type, ...]] = {
+    "manifest_version": (int,),
+    "set": (str,),
+    "instance": (str,),
+    "engine": (str,),
+    "method": (str,),
+    "lineage": (str,),
+    "server": (dict,),
+    "started_at": (str,),
+    "finished_at": (str,),
+    "duration_seconds": (int, float),
+    "position": (dict,),
+    "artefacts": (list,),
+    "recipients": (list,),
+    "parameters": (dict,),
+    "objects": (dict,),
+    "warnings": (list,),
+    "actor": (dict,),
+    "point_in_time_recovery": (bool,),
+    "read_by_hand": (list,),
+}
+REQUIRED = tuple(_SHAPES)
 
 
 @dataclass(frozen=True)
@@ -74,9 +75,14 @@ class Artefact:
     def from_json(cls, value: Mapping[str, Any]) -> Artefact:
         """Return an artefact from its plain form; a name that leaves the set's folder is refused."""
         name = str(value["name"])
-        if name != Path(name).name or name in ("", ".", ".."):
-            raise DamagedError(f"The manifest names the artefact {name!r}, which is no plain file name.")
-        return cls(name, str(value["content"]), tuple(value["layers"]), int(value["size"]), str(value["sha256"]))
+        if name != Path(name).name or name.startswith(".") or not name.isprintable() or not name:
+            raise DamagedError(
+                f"The manifest names the artefact {name!r}, which is no plain file name.", "Take the set from a copy."
+            )
+        names = value["layers"]
+        if not isinstance(names, (list, tuple)) or not all(isinstance(each, str) for each in names):
+            raise TypeError(f"the layers of {name} are no list of names")
+        return cls(name, str(value["content"]), tuple(names), int(value["size"]), str(value["sha256"]))
 
 
 @dataclass(frozen=True)
@@ -113,11 +119,13 @@ def read_manifest(path: Path) -> tuple[Manifest, str]:
     try:
         data = path.read_bytes()
         values = json.loads(data)
+        if not isinstance(values, dict):
+            raise ValueError("it holds no JSON object")
         missing = [key for key in REQUIRED if key not in values]
         version = values.get("manifest_version")
     except FileNotFoundError:
         raise DamagedError(f"{path} is missing.", "The set is not usable; take it from a copy.") from None
-    except (ValueError, AttributeError, OSError) as error:
+    except (ValueError, OSError, RecursionError) as error:
         raise DamagedError(f"{path} cannot be read: {error}.", "The set is not usable; take it from a copy.") from None
     if version != MANIFEST_VERSION:
         raise DamagedError(
@@ -126,9 +134,15 @@ def read_manifest(path: Path) -> tuple[Manifest, str]:
         )
     if missing:
         raise DamagedError(f"{path} lacks {', '.join(missing)}.", "The set is not usable; take it from a copy.")
+    wrong = [key for key, kinds in _SHAPES.items() if not isinstance(values[key], kinds)]
+    if wrong or not isinstance(values["server"].get("version"), str):
+        raise DamagedError(
+            f"{path} has a wrong value for {', '.join(wrong or ['server'])}.",
+            "The set is not usable; take it from a copy.",
+        )
     manifest = Manifest(values)
     try:
         list(manifest.artefacts)
-    except (KeyError, TypeError, ValueError) as error:
+    except (KeyError, TypeError, ValueError, OverflowError) as error:
         raise DamagedError(f"{path} describes its artefacts wrongly: {error}.", "Take the set from a copy.") from None
     return manifest, hashlib.sha256(data).hexdigest()

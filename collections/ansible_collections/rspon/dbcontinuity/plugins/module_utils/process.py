@@ -87,7 +87,10 @@ def find_tool(name: str, hint: str = "", extra_folders: Sequence[str] = ()) -> s
 
     :raises PrerequisiteError: naming the program and the package that brings it.
     """
-    search = os.pathsep.join([*extra_folders, os.environ.get("PATH", ""), _SYSTEM_PATH])
+    # An empty part would mean the present folder.
+    search = os.pathsep.join(
+        filter(None, [*extra_folders, *os.environ.get("PATH", "").split(os.pathsep), _SYSTEM_PATH])
+    )
     found = shutil.which(name, path=search)
     if found is None:
         raise PrerequisiteError(
@@ -142,8 +145,12 @@ def run(
         pass_fds=stage.pass_fds,
         start_new_session=True,
     )
+    if process.stderr is None:
+        raise AssertionError("Popen was asked for pipes")
+    keeper = _StderrKeeper(process.stderr)
+    process.stderr = None  # communicate() would keep all of it
     try:
-        stdout, stderr = process.communicate(stdin, timeout=timeout)
+        stdout, _none = process.communicate(stdin, timeout=timeout)
     except subprocess.TimeoutExpired:
         _kill_group(process)
         process.communicate()
@@ -155,8 +162,7 @@ def run(
     except BaseException:
         _kill_group(process)
         raise
-    text = stderr[-STDERR_KEPT_BYTES:].decode("utf-8", "replace")
-    finished = Finished(stage.name, process.returncode, stdout, text, stage.accepted)
+    finished = Finished(stage.name, process.returncode, stdout, keeper.text(), stage.accepted)
     if check and not finished.ok:
         raise failure([finished])
     return finished
@@ -195,25 +201,30 @@ class _StderrKeeper(threading.Thread):
 
     def __init__(self, stream: IO[bytes]) -> None:
         super().__init__(daemon=True)
-        self._stream = stream
+        # A descriptor of its own, closed by the thread: a grandchild may keep the pipe open longer than the stage.
+        self._descriptor = os.dup(stream.fileno())
+        stream.close()
         self._kept: collections.deque[bytes] = collections.deque()
         self._size = 0
         self.start()
 
     def run(self) -> None:
-        while True:
-            block = os.read(self._stream.fileno(), 65536)
-            if not block:
-                return
-            self._kept.append(block)
-            self._size += len(block)
-            while self._size - len(self._kept[0]) >= STDERR_KEPT_BYTES:
-                self._size -= len(self._kept.popleft())
+        try:
+            while True:
+                block = os.read(self._descriptor, 65536)
+                if not block:
+                    return
+                self._kept.append(block)
+                self._size += len(block)
+                while self._size - len(self._kept[0]) >= STDERR_KEPT_BYTES:
+                    self._size -= len(self._kept.popleft())
+        finally:
+            os.close(self._descriptor)
 
     def text(self) -> str:
         """Return what was kept, once the stage ended."""
         self.join(timeout=5)
-        return b"".join(self._kept).decode("utf-8", "replace")
+        return b"".join(tuple(self._kept)).decode("utf-8", "replace")
 
 
 class Pipeline:
@@ -263,9 +274,8 @@ class Pipeline:
         if kind is not None:
             self.kill()
         for process in self._processes:
-            for stream in (process.stdout, process.stderr):
-                if stream is not None and process.poll() is not None:
-                    stream.close()
+            if process.stdout is not None:
+                process.stdout.close()
 
     @property
     def output(self) -> IO[bytes]:
@@ -293,7 +303,15 @@ class Pipeline:
             try:
                 process.wait(max(0.1, end - monotonic()))
             except subprocess.TimeoutExpired:
+                ended = [each.poll() is not None for each in self._processes]
                 self.kill()
+                dead = [
+                    Finished(each.name, one.returncode, b"", kept.text(), each.accepted)
+                    for each, one, kept, over in zip(self.stages, self._processes, self._keepers, ended)
+                    if over
+                ]
+                if not all(each.ok for each in dead):
+                    raise failure(dead) from None  # why the one before it hangs
                 raise PipelineError(
                     f"{stage.name} closed its output but did not end within {timeout:g} seconds and was killed.",
                     "",

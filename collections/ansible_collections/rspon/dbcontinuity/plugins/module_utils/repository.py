@@ -8,6 +8,7 @@
     <root>/<instance>/full/<UTC stamp>-<seq>/   manifest.json and artefacts, published by rename
     <root>/<instance>/logs/<lineage>/           the chain of closed, proven logs, see lineage.py
     <root>/<instance>/staging/                  the receiver's stream and downloads under way
+    <root>/<instance>/verify/                   what a deep verification unpacks, empty otherwise
     <root>/ledger/                              the evidence
 
 A set is published whole or not at all.
@@ -37,14 +38,13 @@ from .durable import (
     writing_to,
 )
 from .errors import DamagedError, InputError, PrerequisiteError
-from .instance import check_name
+from .instance import check_name, is_name
 from .ledger import Ledger
 from .locks import exclusive
 from .manifest import MANIFEST_NAME, Manifest, read_manifest
 
 MARKER = "dbcontinuity-repository.json"
-_SET_NAME = re.compile(r"^(\d{8}T\d{6}Z)-(\d{4})$")
-_NOT_INSTANCES = ("ledger", "approvals", "reports")
+_SET_NAME = re.compile(r"(\d{8}T\d{6}Z)-(\d{4})", re.ASCII)
 
 
 @dataclass(frozen=True)
@@ -75,6 +75,7 @@ class InstanceFolder:
         self.full = self.path / "full"
         self.logs = self.path / "logs"
         self.staging = self.path / "staging"
+        self.verify = self.path / "verify"
 
     @contextmanager
     def full_lock(self) -> Iterator[None]:
@@ -83,16 +84,22 @@ class InstanceFolder:
             yield
 
     @contextmanager
-    def log_lock(self) -> Iterator[None]:
-        """Hold the lock of log cycles of this instance."""
-        with exclusive(self.path / ".lock-logs", f"log cycle of {self.name}"):
+    def log_lock(self, activity: str = "log cycle", wait_seconds: float = 0.0) -> Iterator[None]:
+        """Hold the lock of whatever changes this instance's lineages."""
+        with exclusive(self.path / ".lock-logs", f"{activity} of {self.name}", wait_seconds):
+            yield
+
+    @contextmanager
+    def verify_lock(self) -> Iterator[None]:
+        """Hold the lock of deep verifications of this instance, whose folder is :attr:`verify`."""
+        with exclusive(self.path / ".lock-verify", f"verification of {self.name}"):
             yield
 
     def set_names(self) -> list[str]:
         """Return the names of the published sets, oldest first."""
         if not self.full.is_dir():
             return []
-        return sorted(entry.name for entry in self.full.iterdir() if _SET_NAME.match(entry.name))
+        return sorted(entry.name for entry in self.full.iterdir() if _SET_NAME.fullmatch(entry.name))
 
     def read_set(self, name: str) -> FullSet:
         """Return one set.
@@ -101,7 +108,7 @@ class InstanceFolder:
         :raises DamagedError: if its manifest does not hold.
         """
         path = self.full / name
-        if not _SET_NAME.match(name) or not path.is_dir():
+        if not _SET_NAME.fullmatch(name) or not path.exists():
             known = ", ".join(self.set_names()[-5:]) or "none"
             raise InputError(f"{self.name} has no full backup set {name!r}.", f"The newest are: {known}.")
         manifest, digest = read_manifest(path / MANIFEST_NAME)
@@ -146,6 +153,17 @@ class InstanceFolder:
     def lineages(self) -> list[lineage_module.Lineage]:
         """Return the lineages of this instance's logs, oldest first."""
         return lineage_module.lineages(self.logs)
+
+    def readable_lineages(self) -> tuple[list[lineage_module.Lineage], list[DamagedError]]:
+        """Return the lineages that can be read, oldest first, and what is wrong with the others."""
+        good: list[lineage_module.Lineage] = []
+        damaged: list[DamagedError] = []
+        for path in lineage_module.lineage_paths(self.logs):
+            try:
+                good.append(lineage_module.Lineage(path))
+            except DamagedError as error:
+                damaged.append(error)
+        return good, damaged
 
     def current_lineage(self) -> Optional[lineage_module.Lineage]:
         """Return the newest lineage, also if its chain is broken; None before the first full backup."""
@@ -215,14 +233,14 @@ class Repository:
         return InstanceFolder(self.root, name)
 
     def instance_names(self) -> list[str]:
-        """Return the names of the instances that something is held of."""
-        return sorted(
-            entry.name
-            for entry in os.scandir(self.root)
-            if entry.is_dir(follow_symlinks=False)
-            and entry.name not in _NOT_INSTANCES
-            and not entry.name.startswith((".", "lost+found"))
-        )
+        """Return the names of the instances that something is held of; other folders may stand beside them."""
+        found = []
+        for entry in os.scandir(self.root):
+            if entry.is_dir(follow_symlinks=False) and is_name(entry.name):
+                folder = InstanceFolder(self.root, entry.name)
+                if folder.full.is_dir() or folder.logs.is_dir():
+                    found.append(entry.name)
+        return sorted(found)
 
 
 def marker_content() -> dict[str, Any]:

@@ -14,7 +14,7 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 from .clock import iso
 from .errors import InputError
 
-_TIME = re.compile(r"^([01]\d|2[0-3]):([0-5]\d)$")
+_TIME = re.compile(r"([01]\d|2[0-3]):([0-5]\d)", re.ASCII)
 
 
 @dataclass(frozen=True)
@@ -32,7 +32,7 @@ class Window:
 
     def __post_init__(self) -> None:
         for value in (self.start, self.end):
-            if not _TIME.match(value):
+            if not _TIME.fullmatch(value):
                 raise InputError(
                     f"The window's time {value!r} is not HH:MM.",
                     "Quote it in YAML ('12:30'): without quotes YAML reads 750.",
@@ -63,7 +63,7 @@ class Window:
     @staticmethod
     def _at(day: datetime, text: str) -> datetime:
         hour, minute = (int(part) for part in text.split(":"))
-        return day.replace(hour=hour, minute=minute, second=0, microsecond=0)
+        return day.replace(hour=hour, minute=minute, second=0, microsecond=0, fold=0)
 
 
 def judge(window: Window, slot: Optional[datetime], started: datetime, finished: datetime) -> dict[str, Any]:

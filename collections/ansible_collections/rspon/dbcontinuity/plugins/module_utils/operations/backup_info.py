@@ -11,6 +11,8 @@ from typing import Any
 
 from ..clock import iso, utc_now
 from ..durable import free_bytes
+from ..errors import DamagedError
+from ..lineage import Finding, Lineage
 from ..repository import FullSet, InstanceFolder, Repository
 
 
@@ -34,29 +36,39 @@ def backup_info(repository_path: Path, names: Sequence[str] = ()) -> dict[str, A
 def describe_instance(folder: InstanceFolder) -> dict[str, Any]:
     """Return what is held of one instance."""
     good, damaged = folder.readable_sets()
-    lineages = {lineage.id: lineage for lineage in folder.lineages()}
-    described = []
-    for lineage in reversed(lineages.values()):
-        head = lineage.head()
-        described.append(
-            {
-                "lineage": lineage.id,
-                "opened_at": lineage.opening["opened_at"],
-                "opened_by": lineage.opening["opened_by"],
-                "logs": head.sequence if head else 0,
-                "newest_log": head.name if head else None,
-                "whole": not lineage.broken,
-                "findings": lineage.findings(),
-                "state": lineage.state(),
-            }
-        )
+    readable, damaged_lineages = folder.readable_lineages()
+    described = [_describe_lineage(lineage) for lineage in reversed(readable)]
     states = {each["lineage"]: each for each in described}
     return {
         "sets": [_describe_set(found) for found in good],
         "damaged_sets": [str(error) for error in damaged],
+        "damaged_lineages": [str(error) for error in damaged_lineages],
         "lineages": described,
         "recoverable": [each for each in (_range(found, states) for found in good) if each is not None],
     }
+
+
+def _describe_lineage(lineage: Lineage) -> dict[str, Any]:
+    """Return what is held of one chain; a damaged one is not whole, and says why."""
+    values: dict[str, Any] = {
+        "lineage": lineage.id,
+        "opened_at": lineage.opening["opened_at"],
+        "opened_by": lineage.opening["opened_by"],
+        "logs": 0,
+        "newest_log": None,
+        "whole": False,
+        "findings": [],
+        "state": {},
+    }
+    try:
+        head = lineage.head()
+        values["logs"], values["newest_log"] = (head.sequence, head.name) if head else (0, None)
+        values["findings"] = lineage.findings()
+        values["state"] = lineage.state()
+        values["whole"] = not lineage.broken
+    except DamagedError as error:
+        values["findings"] = [Finding("damaged-chain", lineage.id, error.message, error.remedy).to_json()]
+    return values
 
 
 def _describe_set(found: FullSet) -> dict[str, Any]:

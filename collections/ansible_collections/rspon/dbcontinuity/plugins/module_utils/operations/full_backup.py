@@ -16,10 +16,10 @@ from typing import Any, Optional
 from ..actor import describe_actor
 from ..clock import iso, utc_now
 from ..codec import Protection, check_protection, encode_stages, layers, suffix
-from ..durable import UNFINISHED, free_bytes, make_directory
+from ..durable import UNFINISHED, free_bytes, fsync_directory, make_directory, writing_to
 from ..engines.base import BackupFacts, Engine, Inspection
 from ..engines.registry import engine_for, method_of
-from ..errors import ContinuityError, PrerequisiteError
+from ..errors import ContinuityError, DamagedError, PrerequisiteError
 from ..instance import Instance
 from ..ledger import new_run_id
 from ..lineage import Lineage, open_lineage
@@ -32,6 +32,8 @@ from ..schedule import Window, forecast, judge
 ACTIVITY = "full_backup"
 # zstd -1 shrinks databases to a half or less; without an earlier set to go by, the whole is asked for.
 _ROOM_FACTOR = 1.1
+# A log cycle under way is waited for; it ends by itself.
+_WAIT_FOR_CYCLE_SECONDS = 900.0
 
 
 @dataclass(frozen=True)
@@ -65,12 +67,12 @@ def full_backup(request: FullBackupRequest, progress: Progress) -> dict[str, Any
     engine = engine_for(request.instance)
     present = None if request.force else _set_for_slot(folder, request.slot)
     if present is not None:
-        return {"changed": False, "reason": "the slot has its set already", **_describe(present)}
+        return _already(repository, folder, present, request.check_only)
     inspection = engine.inspect()
     inspection.require_no_problems()
     check_protection(request.protection)
+    plan = _plan(request, inspection, folder, utc_now())
     if request.check_only:
-        plan = _plan(request, inspection, folder, utc_now())
         return {
             "changed": True,
             "plan": plan,
@@ -82,7 +84,7 @@ def full_backup(request: FullBackupRequest, progress: Progress) -> dict[str, Any
     with folder.full_lock():
         present = None if request.force else _set_for_slot(folder, request.slot)
         if present is not None:
-            return {"changed": False, "reason": "the slot has its set already", **_describe(present)}
+            return _already(repository, folder, present, request.check_only)
         started = utc_now()
         plan = _plan(request, inspection, folder, started)
         cleaned = folder.sweep()
@@ -95,7 +97,13 @@ def full_backup(request: FullBackupRequest, progress: Progress) -> dict[str, Any
             data={"plan": plan, "cleaned": cleaned},
         )
         try:
-            result = _make_set(request, engine, folder, inspection, plan, started, actor, progress)
+            unfinished, manifest = _make_set(request, engine, folder, inspection, plan, started, actor, progress)
+            # Recorded before it gets its name: a crash in between must not leave a set that nobody vouches for.
+            sealed = {"set": unfinished.name, "manifest_sha256": manifest.sha256, "cleaned": cleaned}
+            repository.ledger.append(
+                "event", ACTIVITY, run, instance=request.instance.name, actor=actor, data={"result": "sealed", **sealed}
+            )
+            result = unfinished.publish(manifest)
         except BaseException as error:
             reason = error.message if isinstance(error, ContinuityError) else f"interrupted: {type(error).__name__}"
             folder.sweep()
@@ -137,6 +145,34 @@ _EVIDENCE = (
     "position",
     "point_in_time_recovery",
 )
+
+
+def _already(repository: Repository, folder: InstanceFolder, present: FullSet, check_only: bool) -> dict[str, Any]:
+    """Return that nothing was to do. A run that died after it had published its set is finished in the ledger now."""
+    described = _describe(present)
+    sealed: Optional[Mapping[str, Any]] = None
+    for record in repository.ledger.records(since=present.started):
+        if record["instance"] != folder.name or record["data"].get("set") != present.id:
+            continue
+        if record["kind"] == "finished":
+            sealed = None
+        elif record["data"].get("manifest_sha256") == present.manifest_sha256:
+            sealed = record
+    if sealed is not None and not check_only:
+        repository.ledger.append(
+            "finished",
+            ACTIVITY,
+            str(sealed["run"]),
+            instance=folder.name,
+            actor=sealed.get("actor"),
+            data={
+                "result": "succeeded",
+                **{key: described[key] for key in _EVIDENCE},
+                "cleaned": sealed["data"].get("cleaned", []),
+                "recorded_late": "the run that made this set was ended before it could record it",
+            },
+        )
+    return {"changed": False, "reason": "the slot has its set already", **described}
 
 
 def _describe(found: FullSet) -> dict[str, Any]:
@@ -208,7 +244,7 @@ def _make_set(
     started: datetime,
     actor: Mapping[str, str],
     progress: Progress,
-) -> FullSet:
+) -> tuple[UnfinishedSet, Manifest]:
     unfinished = folder.begin_set(started)
     workdir = unfinished.path / f"{UNFINISHED}work"
     workdir.mkdir(mode=0o700)
@@ -232,9 +268,12 @@ def _make_set(
             decode = "age --decrypt -i KEY {0} | zstd -dc" if "age" in names else "zstd -dc {0}"
             by_hand.append(f"{decode.format(target.name)} | {stream.read_by_hand}")
         facts = backup.finish()
-    for kept in facts.keep:
+    if facts.keep:
         make_directory(folder.staging)
-        os.replace(kept, folder.staging / kept.name)
+        with writing_to(folder.staging):
+            for kept in facts.keep:
+                os.replace(kept, folder.staging / kept.name)
+            fsync_directory(folder.staging)
     shutil.rmtree(workdir)
     finished = utc_now()
     lineage = _lineage(engine, folder, inspection, facts, unfinished) if facts.point_in_time_recovery else None
@@ -275,27 +314,40 @@ def _make_set(
         "engine_details": {key: value for key, value in facts.details.items() if key != "objects"},
         "read_by_hand": [*by_hand, *facts.restore_by_hand],
     }
-    return unfinished.publish(Manifest(values))
+    return unfinished, Manifest(values)
 
 
 def _lineage(
     engine: Engine, folder: InstanceFolder, inspection: Inspection, facts: BackupFacts, unfinished: UnfinishedSet
 ) -> Lineage:
     """Return the lineage this set belongs to: the present one if the server is proven to be in it, else a new one."""
-    current = folder.current_lineage()
-    if current is not None and not current.broken:
-        findings = engine.same_history(inspection.identity, current.opening, current.head())
-        if not findings:
-            return current
-        current.mark_broken(list(findings), utc_now())
-    return open_lineage(
-        folder.logs,
-        {
-            "instance": folder.name,
-            "engine": engine.name,
-            "identity": dict(inspection.identity),
-            "start": dict(facts.start),
-            "opened_by": unfinished.name,
-        },
-        utc_now(),
-    )
+    with folder.log_lock("full backup", wait_seconds=_WAIT_FOR_CYCLE_SECONDS):
+        current = _present_lineage(folder)
+        if current is not None and not current.broken:
+            findings = engine.same_history(inspection.identity, current.opening, current.head())
+            breaking = [each for each in findings if each.breaks]
+            if not breaking:
+                return current
+            current.mark_broken(breaking, utc_now())
+        return open_lineage(
+            folder.logs,
+            {
+                "instance": folder.name,
+                "engine": engine.name,
+                "identity": dict(inspection.identity),
+                "start": dict(facts.start),
+                "opened_by": unfinished.name,
+            },
+            utc_now(),
+        )
+
+
+def _present_lineage(folder: InstanceFolder) -> Optional[Lineage]:
+    """Return the newest lineage; None where it is damaged, so that a full backup, the remedy, can open a new one."""
+    try:
+        current = folder.current_lineage()
+        if current is not None:
+            current.head()
+    except DamagedError:
+        return None
+    return current

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Mapping
 from datetime import datetime
 from pathlib import Path
@@ -12,6 +13,7 @@ from typing import Any, Optional
 
 from ..actor import describe_actor
 from ..clock import parse_moment
+from ..errors import LedgerError
 from ..ledger import Head, new_run_id
 from ..repository import Repository
 
@@ -28,23 +30,34 @@ def ledger_info(
 ) -> dict[str, Any]:
     """Return the head, the newest records that match, and with *verify* whether the whole chain holds."""
     ledger = Repository.open(repository_path).ledger
-    found: list[dict[str, Any]] = []
-    for record in ledger.records(since):
-        if activity and record["activity"] != activity:
-            continue
-        if instance and record["instance"] != instance and instance not in record["data"].get("instances", {}):
-            continue
-        if since and parse_moment(record["at"]) < since:
-            continue
-        found.append(record)
-        if len(found) > limit:
-            found.pop(0)
-    result: dict[str, Any] = {"changed": False, "head": str(ledger.head()), "records": found}
-    if verify or head:
-        outcome = ledger.verify(Head.parse(head) if head else None)
+    expected = Head.parse(head) if head else None
+    found: deque[dict[str, Any]] = deque(maxlen=max(0, limit))
+    result: dict[str, Any] = {"changed": False}
+    if verify or expected:
+        outcome = ledger.verify(expected)
         result.update(
-            {"holds": outcome.problem is None, "problem": outcome.problem, "verified_records": outcome.records}
+            {
+                "head": str(outcome.head),
+                "holds": outcome.problem is None,
+                "problem": outcome.problem,
+                "verified_records": outcome.records,
+            }
         )
+    else:
+        result["head"] = str(ledger.head())
+    try:
+        for record in ledger.records(since):
+            if activity and record["activity"] != activity:
+                continue
+            if instance and record["instance"] != instance and instance not in (record["data"].get("instances") or ()):
+                continue
+            if since and parse_moment(record["at"]) < since:
+                continue
+            found.append(record)
+    except LedgerError:
+        if not result.get("problem"):
+            raise
+    result["records"] = list(found)
     return result
 
 
