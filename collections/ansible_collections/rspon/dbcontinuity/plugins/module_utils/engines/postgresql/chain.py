@@ -213,8 +213,10 @@ class WalChain(LogChain):
             if gone_at is None and self._passed(staging, place):
                 gone_at = monotonic() + _GRACE_SECONDS  # it may be between two names just now
             if gone_at is not None and monotonic() > gone_at:
-                why = "" if place.head else " The receiver began only after the full backup."
-                text = f"The log segment {name} is missing: staging does not hold it, but later ones came.{why}"
+                text = (
+                    f"The log segment {name} is missing: staging does not hold it, but later ones came."
+                    " It was removed, or the receiver was set up only after it."
+                )
                 raise ChainBreak(finding("missing-log", name, text))
             if gone_at is None and place.next_start >= self._awaited:
                 return []

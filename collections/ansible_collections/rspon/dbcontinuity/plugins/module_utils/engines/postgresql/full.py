@@ -12,17 +12,17 @@ Either way every file is held against the server's manifest, and the log is pars
 
 from __future__ import annotations
 
-import importlib.util
 import os
+import pkgutil
 import re
 import shutil
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Optional
+from typing import Any
 
 from ...clock import iso
-from ...errors import PipelineError
+from ...errors import PipelineError, PrerequisiteError
 from ...instance import Instance
 from ...process import Finished, Pipeline, Stage, Written, failure, find_tool, run
 from ..base import ArtefactStream, BackupFacts, FullBackup
@@ -255,13 +255,11 @@ def parse_log(major: int, folder: Path, timeline: int, start: str, end: str) -> 
 
 def _watch_program(workdir: Path) -> Path:
     """Write the archive's check beside the data: the collection's own files may lie inside a zip archive."""
-    spec = importlib.util.find_spec(tar_watch.__name__)
-    loader = spec.loader if spec else None
-    source: Optional[str] = loader.get_source(tar_watch.__name__) if hasattr(loader, "get_source") else None  # type: ignore[union-attr]
+    source = pkgutil.get_data(tar_watch.__name__.rpartition(".")[0], "tar_watch.py")
     if source is None:
-        raise PipelineError("The program that checks the archive cannot be read.", "Install the collection again.")
+        raise PrerequisiteError("The program that checks the archive is missing.", "Install the collection again.")
     path = workdir / "tar_watch.py"
-    path.write_text(source, encoding="utf-8")
+    path.write_bytes(source)
     return path
 
 
