@@ -11,6 +11,8 @@ from pathlib import Path
 from time import monotonic
 from typing import Optional
 
+_EVERY_SECONDS = 0.2  # whoever reads every block of a file says so each time
+
 
 class Progress:
     """Says how far one activity is.
@@ -23,6 +25,7 @@ class Progress:
         self._phase = ""
         self._began = monotonic()
         self._expected = 0
+        self._next = 0.0
 
     def phase(self, name: str, expected_bytes: int = 0) -> None:
         """Begin a phase; *expected_bytes* 0 means nobody knows."""
@@ -31,9 +34,11 @@ class Progress:
 
     def advance(self, done_bytes: int) -> None:
         """Say how many bytes of the phase are done."""
-        if self._path is None:
+        now = monotonic()
+        if self._path is None or (done_bytes and now < self._next):
             return
-        seconds = monotonic() - self._began
+        self._next = now + _EVERY_SECONDS
+        seconds = now - self._began
         rate = done_bytes / seconds if seconds > 0 else 0.0
         state = {
             "pid": os.getpid(),

@@ -5,6 +5,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from ..errors import InputError
 from ..instance import Instance, choice
 from .base import Engine
@@ -27,6 +29,19 @@ def engine_for(instance: Instance) -> Engine:
             f"Use one of: {', '.join(engine.methods)}.",
         )
     return engine(instance)
+
+
+def engines_for(instances: Sequence[Instance]) -> dict[str, Engine]:
+    """Return the engines of several instances by name.
+
+    :raises InputError: if an engine or method is not known, or two instances have one name.
+    """
+    engines: dict[str, Engine] = {}
+    for instance in instances:
+        if instance.name in engines:
+            raise InputError(f"The instance {instance.name} is named twice.", "Name each instance once.")
+        engines[instance.name] = engine_for(instance)
+    return engines
 
 
 def method_of(instance: Instance) -> str:

@@ -10,16 +10,16 @@ import os
 import shutil
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Optional
 
 from ..actor import describe_actor
 from ..codec import Protection, decode_stages
-from ..durable import UNFINISHED, free_bytes, make_directory
+from ..durable import UNFINISHED, free_bytes, make_directory, sweep_unfinished
 from ..engines.base import Engine
-from ..engines.registry import engine_for
-from ..errors import ContinuityError, DamagedError, PrerequisiteError
+from ..engines.registry import engines_for
+from ..errors import ContinuityError, DamagedError, InputError, LedgerError, PipelineError, PrerequisiteError
 from ..instance import Instance
 from ..ledger import Head, new_run_id
 from ..lineage import Lineage, LogRecord
@@ -56,21 +56,32 @@ class VerifyRequest:
 def backup_verify(request: VerifyRequest, progress: Progress) -> dict[str, Any]:
     """Verify and return, per instance, what holds and every finding; ``failed`` names those with findings."""
     repository = Repository.open(request.repository)
-    engines = {instance.name: engine_for(instance) for instance in request.instances}
+    engines = engines_for(request.instances)
     run = request.run or new_run_id()
     actor = describe_actor(request.actor)
     head = Head.parse(request.head) if request.head else None
     names = [instance.name for instance in request.instances]
-    if not request.check_only:
-        repository.ledger.append(
-            "started", ACTIVITY, run, actor=actor, data={"level": request.level, "instances": names}
-        )
-    verified = repository.ledger.verify(head)
-    recorded = _recorded_manifests(repository)
-    results: dict[str, Any] = {}
-    for instance in request.instances:
-        folder = repository.instance(instance.name)
-        results[instance.name] = _one(request, engines[instance.name], folder, recorded, progress)
+    _check_chosen(request, repository)
+    recording = not request.check_only
+    if recording:
+        try:
+            data: dict[str, Any] = {"level": request.level, "instances": names}
+            repository.ledger.append("started", ACTIVITY, run, actor=actor, data=data)
+        except LedgerError:
+            recording = False  # its end does not hold: verify() says where, and the sets are verified all the same
+    try:
+        verified = repository.ledger.verify(head)
+        recorded = _read_recorded(repository)
+        results = {
+            each.name: _one(request, engines[each.name], repository.instance(each.name), recorded, progress)
+            for each in request.instances
+        }
+    except BaseException as error:
+        if recording:
+            reason = error.message if isinstance(error, ContinuityError) else f"interrupted: {type(error).__name__}"
+            data = {"level": request.level, "result": "failed", "reason": reason[:4000]}
+            repository.ledger.append("finished", ACTIVITY, run, actor=actor, data=data)
+        raise
     failed = [name for name, result in results.items() if result["findings"]]
     answer: dict[str, Any] = {
         "changed": False,
@@ -79,40 +90,92 @@ def backup_verify(request: VerifyRequest, progress: Progress) -> dict[str, Any]:
         "instances": results,
         "ledger": {"records": verified.records, "head": str(verified.head), "problem": verified.problem},
     }
-    if not request.check_only and verified.problem is None:
+    if recording:
         answer["run"] = run
-        repository.ledger.append(
-            "finished",
-            ACTIVITY,
-            run,
-            actor=actor,
-            data={
-                "level": request.level,
-                "result": "failed" if failed else "succeeded",
-                "instances": {
-                    name: {"sets": len(result["sets"]), "logs": result["logs"], "findings": result["findings"][:50]}
-                    for name, result in results.items()
-                },
+        data = {
+            "level": request.level,
+            "result": "failed" if failed or verified.problem else "succeeded",
+            "ledger_problem": verified.problem,
+            "instances": {
+                name: {"sets": len(result["sets"]), "logs": result["logs"], "findings": result["findings"][:50]}
+                for name, result in results.items()
             },
-        )
+        }
+        repository.ledger.append("finished", ACTIVITY, run, actor=actor, data=data)
     return answer
 
 
-def _recorded_manifests(repository: Repository) -> dict[tuple[str, str], str]:
-    """Return the manifests' hashes as the ledger has them: encryption does not authenticate, the ledger does."""
-    found: dict[tuple[str, str], str] = {}
-    for record in repository.ledger.records():
-        data = record.get("data", {})
-        if record["kind"] == "finished" and data.get("manifest_sha256"):
-            found[(record["instance"], data["set"])] = data["manifest_sha256"]
+def _check_chosen(request: VerifyRequest, repository: Repository) -> None:
+    known = {name for each in request.instances for name in repository.instance(each.name).set_names()}
+    unknown = sorted(set(request.sets) - known)
+    if unknown:
+        raise InputError(
+            f"There is no full backup set {', '.join(unknown)} of {', '.join(each.name for each in request.instances)}.",
+            "backup_info names the sets that there are.",
+        )
+
+
+@dataclass
+class _Recorded:
+    """What the ledger vouches for: encryption does not authenticate, the ledger does.
+
+    :ivar manifests: the manifests' hashes by instance and set.
+    :ivar made: instance and set of each run that succeeded and whose set was not removed since by ``backup_prune``.
+    :ivar logs: the newest archived record's hash by instance and lineage.
+    :ivar whole: whether the ledger could be read to its end.
+    """
+
+    manifests: dict[tuple[str, str], str] = field(default_factory=dict)
+    made: set[tuple[str, str]] = field(default_factory=set)
+    logs: dict[tuple[str, str], tuple[str, str]] = field(default_factory=dict)
+    whole: bool = True
+
+
+def _read_recorded(repository: Repository) -> _Recorded:
+    found = _Recorded()
+    try:
+        for record in repository.ledger.records():
+            _note(found, record)
+    except LedgerError:
+        found.whole = False  # verify() names the line
     return found
+
+
+def _note(found: _Recorded, record: Mapping[str, Any]) -> None:
+    activity, kind, instance, data = record["activity"], record["kind"], str(record["instance"]), record["data"]
+    if activity == "full_backup" and kind in ("event", "finished") and data.get("manifest_sha256"):
+        key = (instance, str(data.get("set")))
+        found.manifests[key] = str(data["manifest_sha256"])
+        if kind == "finished":
+            found.made.add(key)
+    elif activity == "backup_prune" and kind == "finished":
+        found.made -= {(instance, str(name)) for name in data.get("removed", ())}
+    elif activity == "log_cycle" and kind == "finished":
+        for name, result in data.get("instances", {}).items():
+            for log in result.get("archived", ())[-1:]:
+                found.logs[(str(name), str(result.get("lineage")))] = (str(log["name"]), str(log["record_sha256"]))
 
 
 def _one(
     request: VerifyRequest,
     engine: Engine,
     folder: InstanceFolder,
-    recorded: Mapping[tuple[str, str], str],
+    recorded: _Recorded,
+    progress: Progress,
+) -> dict[str, Any]:
+    if request.level != "deep":
+        return _prove(request, engine, folder, recorded, progress)
+    # Apart from the staging folder, which every log cycle clears.
+    with folder.verify_lock():
+        sweep_unfinished(folder.verify)
+        return _prove(request, engine, folder, recorded, progress)
+
+
+def _prove(
+    request: VerifyRequest,
+    engine: Engine,
+    folder: InstanceFolder,
+    recorded: _Recorded,
     progress: Progress,
 ) -> dict[str, Any]:
     findings: list[dict[str, Any]] = []
@@ -120,20 +183,37 @@ def _one(
     findings += [
         _finding("damaged-manifest", str(error.details.get("path", "manifest.json")), error) for error in damaged
     ]
+    present = set(folder.set_names())
+    for name in sorted(name for owner, name in recorded.made if owner == folder.name and name not in present):
+        findings.append(
+            _finding("missing-set", name, f"The full backup {name} was made, and it is gone.", "Take it from a copy.")
+        )
+    if not present:
+        findings.append(
+            _finding(
+                "no-full-backup",
+                folder.name,
+                f"There is no full backup of {folder.name}.",
+                "Run the playbook full_backup.",
+            )
+        )
     deep = request.level == "deep"
     chosen = set(request.sets) or {found.id for found in good[:1]}
     sets = []
     for found in good:
         with shared_folder(found.path):
             before = len(findings)
-            findings += _check_set(found, recorded.get((folder.name, found.id)), progress)
+            findings += _check_set(found, recorded.manifests.get((folder.name, found.id)), recorded.whole, progress)
             proof: Mapping[str, Any] = {}
             if deep and found.id in chosen and len(findings) == before:
                 proof = _deep_set(request, engine, folder, found, findings)
             sets.append({"set": found.id, "holds": len(findings) == before, "deep": dict(proof)})
     logs = 0
-    for lineage in folder.lineages():
-        logs += _check_lineage(request, engine, folder, lineage, findings, progress)
+    lineages, damaged = folder.readable_lineages()
+    findings += [_finding("damaged-chain", "lineage.json", error) for error in damaged]
+    for lineage in lineages:
+        newest = recorded.logs.get((folder.name, lineage.id))
+        logs += _check_lineage(request, engine, folder, lineage, newest, findings, progress)
     return {"sets": sets, "logs": logs, "findings": findings}
 
 
@@ -143,10 +223,10 @@ def _finding(code: str, file: str, error: ContinuityError | str, remedy: str = "
     return {"code": code, "file": file, "message": message, "remedy": advice}
 
 
-def _check_set(found: FullSet, recorded: Optional[str], progress: Progress) -> list[dict[str, Any]]:
+def _check_set(found: FullSet, recorded: Optional[str], ledger_whole: bool, progress: Progress) -> list[dict[str, Any]]:
     findings = []
     remedy = "Take the set from a copy, or make a new full backup now."
-    if recorded is None:
+    if recorded is None and ledger_whole:
         findings.append(
             _finding(
                 "unrecorded-set",
@@ -155,7 +235,7 @@ def _check_set(found: FullSet, recorded: Optional[str], progress: Progress) -> l
                 remedy,
             )
         )
-    elif recorded != found.manifest_sha256:
+    elif recorded is not None and recorded != found.manifest_sha256:
         findings.append(
             _finding(
                 "altered-manifest", found.id, f"The manifest of {found.id} is not the one the ledger recorded.", remedy
@@ -213,8 +293,8 @@ def check_file(path: Path, size: int, sha256: str, on_progress: Optional[Callabl
 def _deep_set(
     request: VerifyRequest, engine: Engine, folder: InstanceFolder, found: FullSet, findings: list[dict[str, Any]]
 ) -> Mapping[str, Any]:
-    make_directory(folder.staging)
-    work = Path(tempfile.mkdtemp(prefix=f"{UNFINISHED}verify-", dir=folder.staging))
+    make_directory(folder.verify)
+    work = Path(tempfile.mkdtemp(prefix=UNFINISHED, dir=folder.verify))
     try:
         for artefact in found.manifest.artefacts:
             unpack(artefact, found.path, request.protection, work)
@@ -261,16 +341,19 @@ def _check_lineage(
     engine: Engine,
     folder: InstanceFolder,
     lineage: Lineage,
+    newest: Optional[tuple[str, str]],
     findings: list[dict[str, Any]],
     progress: Progress,
 ) -> int:
     before: Optional[LogRecord] = None
     count = 0
+    reached = newest is None
     chain = engine.log_chain()
     progress.phase(f"checking logs of {lineage.id}", 0)
     try:
         for record in lineage.records():
             count += 1
+            reached = reached or newest is None or record.sha256 == newest[1]
             path = lineage.path / record.artefact
             problem = check_file(path, int(record.values["size"]), str(record.values["sha256"]))
             if problem:
@@ -295,6 +378,16 @@ def _check_lineage(
             before = record
     except DamagedError as error:
         findings.append(_finding("damaged-chain", lineage.id, error))
+        return count
+    if newest is not None and not reached:
+        findings.append(
+            _finding(
+                "cut-off-chain",
+                newest[0],
+                f"The ledger says that {newest[0]} was archived as the newest log of {lineage.id}; the chain ends before it.",
+                "Take the logs after its end, and head.json, from a copy; or make a new full backup.",
+            )
+        )
     return count
 
 
@@ -307,10 +400,12 @@ def _prove_log(
     record: LogRecord,
     folder: InstanceFolder,
 ) -> list[dict[str, Any]]:
-    make_directory(folder.staging)
-    plain = folder.staging / f"{UNFINISHED}verify-{os.getpid()}-{record.name}"
+    make_directory(folder.verify)
+    plain = folder.verify / f"{UNFINISHED}{record.name}"
     try:
         write_through(decode_stages(record.values["layers"], request.protection, lineage.path / record.artefact), plain)
         return [each.to_json() for each in chain_verify(lineage.opening, before, record, plain)]
+    except PipelineError as error:
+        return [_finding("damaged-log", record.name, error, "Take it from a copy, or make a new full backup.")]
     finally:
         plain.unlink(missing_ok=True)

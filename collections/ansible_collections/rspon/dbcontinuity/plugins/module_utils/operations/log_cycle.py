@@ -17,7 +17,7 @@ from ..clock import iso, utc_now
 from ..codec import Protection, compress_stage, encrypt_stage, layers, suffix
 from ..durable import UNFINISHED, make_directory, sweep_unfinished
 from ..engines.base import ChainBreak, DeliveredLog, LogChain
-from ..engines.registry import engine_for
+from ..engines.registry import engines_for
 from ..errors import ContinuityError
 from ..instance import Instance
 from ..ledger import new_run_id
@@ -51,7 +51,7 @@ def log_cycle(request: LogCycleRequest) -> dict[str, Any]:
         name what was archived, where it is recoverable to, the lag, the findings or the error.
     """
     repository = Repository.open(request.repository)
-    engines = {instance.name: engine_for(instance) for instance in request.instances}
+    engines = engines_for(request.instances)
     run = request.run or new_run_id()
     actor = describe_actor(request.actor)
     if not request.check_only:
@@ -72,11 +72,17 @@ def log_cycle(request: LogCycleRequest) -> dict[str, Any]:
             message = f"unexpected {type(error).__name__}: {error}"
             return {"result": "failed", "kind": "unexpected", "message": message, "archived": [], "findings": []}
 
-    with ThreadPoolExecutor(max_workers=_AT_ONCE) as pool:
-        results = dict(zip((each.name for each in request.instances), pool.map(one, request.instances)))
+    try:
+        with ThreadPoolExecutor(max_workers=_AT_ONCE) as pool:
+            results = dict(zip((each.name for each in request.instances), pool.map(one, request.instances)))
+    except BaseException as error:
+        if not request.check_only:
+            data = {"result": "failed", "reason": f"interrupted: {type(error).__name__}"}
+            repository.ledger.append("finished", ACTIVITY, run, actor=actor, data=data)
+        raise
     failed = sorted(name for name, result in results.items() if result["result"] not in ("good", "idle"))
     answer: dict[str, Any] = {
-        "changed": any(result["archived"] for result in results.values()),
+        "changed": any(result["archived"] or result.get("would_archive") for result in results.values()),
         "failed": failed,
         "instances": results,
     }
@@ -143,6 +149,7 @@ def _look(instance: Instance, folder: InstanceFolder, chain: LogChain) -> dict[s
         "result": "broken" if any(each.breaks for each in findings) else "good",
         "lineage": lineage.id,
         "archived": [],
+        "would_archive": lag.lag_bytes > 0,
         "findings": [each.to_json() for each in findings],
         "lag_bytes": lag.lag_bytes,
         "lag_seconds": round(lag.lag_seconds, 3),
