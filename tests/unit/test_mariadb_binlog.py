@@ -213,7 +213,6 @@ def test_positions_that_were_not_filled_in_are_taken() -> None:
         (Maker().gtid(1), "malformed"),
         (Maker().add(binlog.GTID_LIST, bytes(9)), "malformed"),
         (Maker().gtid_list().add(binlog.GTID, b"short"), "malformed"),
-        (Maker().add(binlog.START_ENCRYPTION, bytes(17)), "encrypted"),
     ],
 )
 def test_what_a_server_never_writes(made: Maker, kind: str) -> None:
@@ -239,6 +238,11 @@ def test_incident_and_stop() -> None:
     made.add(binlog.INCIDENT, b"\1\0\0").add(binlog.STOP)
     summary = read(made.data)
     assert (summary.incident, summary.closing) == (at, "stop")
+
+
+def test_a_mark_of_encryption_alone_is_no_damage() -> None:
+    summary = read(Maker().add(binlog.START_ENCRYPTION, bytes(17)).gtid_list().transaction(1).rotate().data)
+    assert (summary.encrypted, summary.damage, summary.transactions) == (True, None, 1)
 
 
 def test_unreadable_source() -> None:

@@ -64,7 +64,7 @@ class Group(NamedTuple):
 class Damage:
     """The first thing wrong in a file.
 
-    :param kind: ``checksum``, ``cut`` (the file ends inside an event), ``malformed``, ``encrypted`` or ``unreadable``.
+    :param kind: ``checksum``, ``cut`` (the file ends inside an event), ``malformed`` or ``unreadable``.
     :param offset: byte where the bad event begins.
     """
 
@@ -86,6 +86,7 @@ class Summary:
     :param first_at: seconds of the first Gtid event; *last_at*: of the last whole transaction's.
     :param closing: ``rotate``, ``stop`` or empty; *next_name*: the file a Rotate names; *closed_at*: its second.
     :param in_transaction: the file ends inside a transaction, which began at *open_offset*.
+    :param encrypted: the server keeps its own file encrypted; what it sends to a client is not.
     :param incident: byte offset of an incident event: the server says that events were lost.
     :param tail_offset: byte where the last few events begin: enough to know the file again by its end.
     :param at_probe: the state at the byte that was asked for, None if no transaction ends there.
@@ -108,6 +109,7 @@ class Summary:
     closed_at: Optional[int] = None
     in_transaction: bool = False
     open_offset: int = 0
+    encrypted: bool = False
     incident: Optional[int] = None
     tail_offset: int = 0
     at_probe: Optional[GtidState] = None
@@ -314,7 +316,7 @@ class BinlogReader:
         elif kind == INCIDENT:
             summary.incident = offset if summary.incident is None else summary.incident
         elif kind == START_ENCRYPTION:
-            raise _Bad("encrypted", offset, "it is encrypted by the server, so it cannot be proven")
+            summary.encrypted = True
         return None
 
     def _ends_group(self, kind: int, body: bytes) -> bool:

@@ -102,6 +102,7 @@ class BinlogServer:
     def __init__(self, instance: Instance) -> None:
         self._instance = instance
         self.client = MariaDBClient(instance)
+        self._has_logs = False
 
     def look(self) -> ServerLook:
         """Return what the server shows now.
@@ -109,14 +110,17 @@ class BinlogServer:
         :raises AccessError: if it does not answer.
         """
         names = ",".join(f"'{name}'" for name in _VARIABLES)
-        rows = self.client.query(
-            f"SHOW GLOBAL VARIABLES WHERE Variable_name IN ({names}); SELECT 'now', UTC_TIMESTAMP(6);"
-        )
-        values = {str(row[0]): row[1] or "" for row in rows}
+        sql = f"SHOW GLOBAL VARIABLES WHERE Variable_name IN ({names}); SELECT 'now', UTC_TIMESTAMP(6);"
+        # SHOW BINARY LOGS is an error where there are none: asked together only once they are known to be there.
+        rows = self.client.query(sql + ("SHOW BINARY LOGS;" if self._has_logs else ""))
+        split = next(number for number, row in enumerate(rows) if row[0] == "now") + 1
+        values = {str(row[0]): row[1] or "" for row in rows[:split]}
         now = datetime.strptime(values.pop("now"), "%Y-%m-%d %H:%M:%S.%f").replace(tzinfo=timezone.utc)
-        sizes: dict[str, int] = {}
-        if values.get("log_bin") == "ON":
-            sizes = {str(row[0]): int(row[1] or 0) for row in self.client.query("SHOW BINARY LOGS;")}
+        logs = rows[split:]
+        if not self._has_logs and values.get("log_bin") == "ON":
+            logs = self.client.query("SHOW BINARY LOGS;")
+            self._has_logs = True
+        sizes = {str(row[0]): int(row[1] or 0) for row in logs}
         return ServerLook(values, now, GtidState.parse(values.get("gtid_binlog_state", "")), sizes)
 
     def rotate(self) -> None:

@@ -16,7 +16,7 @@ from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any, Optional
 
-from ...clock import from_stamp, parse_moment
+from ...clock import from_stamp, iso, parse_moment
 from ...instance import Instance
 from ...lineage import Finding, LogRecord
 from ..base import ChainBreak, DeliveredLog, Lag, LogChain
@@ -34,6 +34,7 @@ class BinlogChain(LogChain):
         self.instance = instance
         self._server = BinlogServer(instance)
         self._opening: Mapping[str, Any] = {}
+        self._notes: list[str] = []
         self._rotated: Optional[tuple[str, datetime]] = None  # the log that rotate() closed, and the moment before
 
     # -- is it still the server, and the history, that the chain belongs to --
@@ -153,7 +154,9 @@ class BinlogChain(LogChain):
             if not look.sizes.get(name):
                 gone = split_name(name)[1] < split_name(look.oldest)[1]
                 code = "purged-too-early" if gone else "missing-log"
-                raise ChainBreak(finding(code, name, f"The server has no log {name} any more; the chain needs it next."))
+                raise ChainBreak(
+                    finding(code, name, f"The server has no log {name} any more; the chain needs it next.")
+                )
             log = self._deliver_one(opening, name, look, before, workdir)
             yield log
             before, name = GtidState.parse(str(log.end["gtid_state"])), successor(name)
@@ -224,7 +227,10 @@ class BinlogChain(LogChain):
 
     def published(self, record: LogRecord, staging: Path) -> None:
         opened = self._opening.get("opened_at")
-        prune(staging, record, parse_moment(str(opened)) if opened else None)
+        try:
+            prune(staging, record, parse_moment(str(opened)) if opened else None)
+        except OSError as error:
+            self._notes.append(f"What the stream holds of archived logs could not be removed: {error}.")
 
     def lag(self, opening: Mapping[str, Any], head: Optional[LogRecord], staging: Path) -> Lag:
         look = self._server.look()
@@ -240,9 +246,9 @@ class BinlogChain(LogChain):
             lag_bytes=0 if idle else behind,
             lag_seconds=0.0 if idle else max(0.0, (look.now - reached).total_seconds()),
             staged_bytes=0 if idle else min(behind, staged_bytes(staging, anchor, offset)),
-            warnings=_warnings(look, opening, head),
+            warnings=[*self._notes, *_warnings(look, opening, head)],
             details={
-                "server_time": look.now.isoformat(),
+                "server_time": iso(look.now),
                 "gtid_state": str(look.state),
                 "newest_log": look.newest,
                 "logs_on_server_bytes": sum(look.sizes.values()),
@@ -312,7 +318,7 @@ def _delivered(
         "offset": int(opening["start"]["offset"]) if opening else 4,
         "gtid_state": str(summary.start),
         "created": summary.created,
-        "created_at": moment(summary.created).isoformat(),
+        "created_at": iso(moment(summary.created)),
         "server_id": summary.server_id,
         "server_version": summary.server_version,
     }
@@ -323,7 +329,7 @@ def _delivered(
         "gtid": summary.end.position,
         "gtid_state": str(summary.end),
         "closed_by": summary.closing or "crash",
-        "closed_at": moment(summary.closed_at).isoformat() if summary.closed_at else None,
+        "closed_at": iso(moment(summary.closed_at)) if summary.closed_at else None,
         "next": following,
         "tail_offset": summary.tail_offset,
         "tail_sha256": tail,

@@ -36,8 +36,6 @@ REMEDIES: Mapping[str, str] = {
     "cut-at-event-boundary": "The file was cut, or a crash lost its end. " + _ANOTHER_COPY,
     "malformed-log": "Check disk and memory of the host it comes from. " + _ANOTHER_COPY,
     "unreadable-log": "Check the disk it lies on. " + _ANOTHER_COPY,
-    "encrypted-log": "Logs the server encrypts (encrypt_binlog) cannot be proven: turn that off, encrypt the file system instead. "
-    + _NEW_FULL,
     "lost-events": "The server itself says that it could not log everything. " + _NEW_FULL,
     "start-not-found": "The full backup's position does not lie in this history. " + _NEW_FULL,
     "second-reader": "Two readers disagree: keep the file and report it. " + _NEW_FULL,
@@ -46,7 +44,6 @@ _DAMAGE_CODES = {
     "checksum": "checksum-mismatch",
     "cut": "cut-inside-event",
     "malformed": "malformed-log",
-    "encrypted": "encrypted-log",
     "unreadable": "unreadable-log",
 }
 
@@ -73,9 +70,9 @@ def judge_alone(name: str, summary: Summary, *, expected_size: Optional[int], re
     """
     damage = summary.damage
     if damage is not None:
-        return [
-            finding(_DAMAGE_CODES[damage.kind], name, f"{name} is damaged at byte {damage.offset}: {damage.reason}.")
-        ]
+        hint = " It is encrypted: fetch it from its server, which decrypts it." if summary.encrypted else ""
+        message = f"{name} is damaged at byte {damage.offset}: {damage.reason}.{hint}"
+        return [finding(_DAMAGE_CODES[damage.kind], name, message)]
     if refused:
         return [
             finding("unreadable-log", name, f"The server cannot read {name} behind byte {summary.size}: {refused}.")
