@@ -522,7 +522,7 @@ def status(config_path: Path) -> int:
         values = {}
     values["running"] = lock_is_held(staging / LOCK)
     values["supervised"] = lock_is_held(staging / SUPERVISOR_LOCK)
-    print(json.dumps(values, sort_keys=True, indent=2))
+    sys.stdout.write(json.dumps(values, sort_keys=True, indent=2) + "\n")
     return 0
 
 
@@ -546,4 +546,4 @@ def main(arguments: Optional[Sequence[str]] = None) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    raise SystemExit(main())

@@ -13,6 +13,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime, timedelta
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Optional
 
@@ -32,10 +33,14 @@ class BinlogChain(LogChain):
 
     def __init__(self, instance: Instance) -> None:
         self.instance = instance
-        self._server = BinlogServer(instance)
         self._opening: Mapping[str, Any] = {}
         self._notes: list[str] = []
         self._rotated: Optional[tuple[str, datetime]] = None  # the log that rotate() closed, and the moment before
+
+    @cached_property
+    def _server(self) -> BinlogServer:
+        """The server; archived logs are proven again without it, and without its credentials."""
+        return BinlogServer(self.instance)
 
     # -- is it still the server, and the history, that the chain belongs to --
 
