@@ -5,7 +5,7 @@
 
 A finding is a plain mapping: ``instance`` (empty for a host as a whole), ``host``, ``check``, ``level``, ``says``,
 ``remedy``. Levels: ``ok``; ``note`` (worth knowing); ``restart`` (takes effect when somebody restarts the server);
-``problem`` (forbids the work).
+``problem`` (forbids the work); ``failed`` (the playbook itself could not do its part there).
 """
 
 from __future__ import annotations
@@ -24,8 +24,8 @@ from .inventory import human_bytes, select_instances
 from .report import table
 
 Finding = dict[str, str]
-FORBIDDING = ("problem", "restart")
-_MARKS = {"ok": "ok", "note": "note", "restart": "RESTART", "problem": "PROBLEM"}
+FORBIDDING = ("failed", "problem", "restart")
+_MARKS = {"ok": "ok", "note": "note", "restart": "RESTART", "problem": "PROBLEM", "failed": "FAILED"}
 _RUN_SITE = "Run the playbook site."
 _RESTART = "Restart the server at a time of your choice; nothing here does it."
 # What option files, service files and SQL take without quoting that one of them would read differently.
@@ -42,12 +42,13 @@ _ROOM_LEFT = 0.1
 def server_look(text: str) -> dict[str, dict[str, Any]]:
     """Return what a server answered: lines of tag, key and value, separated by tabs.
 
-    :returns: by tag and key; the tag ``variable`` has one value for a key, any other a list.
+    :returns: by tag and key; the tags ``variable`` and ``coming`` (what a restart will bring) have one value for a key,
+        the last, any other has a list.
     """
     look: dict[str, dict[str, Any]] = {}
     for line in text.splitlines():
         tag, key, value = [*line.split("\t"), "", ""][:3]
-        if tag == "variable":
+        if tag in ("variable", "coming"):
             look.setdefault(tag, {})[key.lower()] = value
         else:
             look.setdefault(tag, {}).setdefault(key, []).append(value)
@@ -128,13 +129,13 @@ def site_findings(
         if not variables.get("dbc_reached"):
             one.add(
                 "reachable",
-                "problem",
+                "failed",
                 "Ansible cannot log in" + (f"; on it: {names}" if names else ""),
                 f"Check name, network, key and sudo: ansible {host} -m ansible.builtin.ping",
             )
         for failure in variables.get("dbc_failures") or []:
             one.add(
-                "set-up", "problem", str(failure), "Correct it and run this again; the task's own message stands above."
+                "set-up", "failed", str(failure), "Correct it and run this again; the task's own message stands above."
             )
         found += one.all
         for name in _GATHERED:
@@ -319,9 +320,9 @@ def postgresql_findings(look: Mapping[str, Mapping[str, Any]], wanted: Mapping[s
         found.add("account", "problem", f"the role {user} is not there", _RUN_SITE)
         return found.all
     lacks = sorted(
-        name for name, values in role.items() if values[0] != "t" and (wanted["physical"] or name != "REPLICATION")
+        name for name, values in role.items() if values[0] != "true" and (wanted["physical"] or name != "REPLICATION")
     )
-    lacks += [f"CONNECT on {name}" for name, values in look.get("connect", {}).items() if values[0] != "t"]
+    lacks += [f"CONNECT on {name}" for name, values in look.get("connect", {}).items() if values[0] != "true"]
     found.judge("account", not lacks, str(user), f"{user} lacks {', '.join(lacks)}", _RUN_SITE)
     if not look.get("hba"):
         found.add("pg_hba.conf", "problem", f"no line lets {user} in", _RUN_SITE)
@@ -398,7 +399,7 @@ def repository_findings(seen: Mapping[str, Any]) -> list[Finding]:
         bool(seen["marker"]),
         str(seen["repository"]),
         f"{seen['repository']} holds no repository",
-        f"Mount its file system; for a new one: {_RUN_SITE}",
+        "Mount its file system; for a new repository run the playbook site.",
     )
     recipients, own = list(seen["recipients"]), str(seen["own"])
     if not own:
