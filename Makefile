@@ -17,7 +17,7 @@ help: ## Show what there is
 
 .PHONY: demo
 demo: ready-demo ## Back up, ship logs, verify and restore sample databases on this machine (DEMO_ARGS=…)
-	@$(PYTHON) -m demo.run $(DEMO_ARGS)
+	@PYTHONPATH=collections $(PYTHON) -m demo.run $(DEMO_ARGS)
 
 .PHONY: test
 test: ready-test ## Every check and test: lint, unit, engine, sanity, Molecule on Debian 12
@@ -49,7 +49,7 @@ molecule: ready-test ## Molecule on real hosts (DBC_PLATFORM=debian12 or debian1
 
 .PHONY: bench
 bench: ready-demo ## Benchmarks against the bare pipelines (BENCH_ARGS=…)
-	@$(PYTHON) -m benchmarks.run $(BENCH_ARGS)
+	@PYTHONPATH=collections $(PYTHON) -m benchmarks.run $(BENCH_ARGS)
 
 .PHONY: format
 format: ready-test ## Let ruff lay out the Python files

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from demo.mariadb import MariaDBServer
+from demo.mariadb import MariaDBServer, name
 from demo.postgresql import PostgreSQLServer
 from demo.process import ServerError, find_program
 from demo.server import Server
@@ -53,6 +53,7 @@ def unpack(found: Held, key: Path, folder: Path) -> None:
         if command.startswith("chown ") or not command.split()[0].islower():
             continue
         text = command.replace("KEY", str(key)).replace("TABLESPACE-", f"{folder}-tablespace-")
+        text = text.replace("CONFIGURATION", f"{folder}-configuration")
         bash(text.replace("FOLDER", str(folder)), found.path)
 
 
@@ -69,8 +70,8 @@ def decode(found: Held, key: Path, folder: Path) -> list[Path]:
     """Decrypt and unpack the logs into a folder, under their names on the server."""
     folder.mkdir(parents=True)
     plain = []
-    for artefact, name in zip(found.logs, found.names):
-        target = folder / name
+    for artefact, log in zip(found.logs, found.names):
+        target = folder / log
         bash(f"age --decrypt -i '{key}' '{artefact}' | zstd -qdc > '{target}'", folder)
         plain.append(target)
     return plain
@@ -80,8 +81,8 @@ def give(server: Server, folder: Path) -> None:
     """Let the server's user own what root unpacked; links are owned, not followed."""
     if os.geteuid() == 0:
         for base, folders, files in os.walk(folder):
-            for name in (*folders, *files):
-                os.chown(os.path.join(base, name), server.owner.uid, server.owner.gid, follow_symlinks=False)
+            for each in (*folders, *files):
+                os.chown(os.path.join(base, each), server.owner.uid, server.owner.gid, follow_symlinks=False)
         os.chown(folder, server.owner.uid, server.owner.gid)
 
 
@@ -99,7 +100,7 @@ def mariadb(repository: Path, instance: str, key: Path, base: Path) -> tuple[Mar
         tcp=False,
         tls=False,
         options={
-            "event_scheduler": "DISABLED",
+            "event_scheduler": "OFF",
             "skip_slave_start": "",
             "log_bin": None,
             "gtid_strict_mode": None,
@@ -114,6 +115,7 @@ def mariadb(repository: Path, instance: str, key: Path, base: Path) -> tuple[Mar
         if logs[0].name != start["file"]:
             raise ServerError(f"the first log is {logs[0].name}, the backup starts in {start['file']}")
         replay(server, logs, int(start["offset"]))
+        advance_sequences(server)
     return server, time.monotonic() - began
 
 
@@ -140,6 +142,26 @@ def replay(server: MariaDBServer, logs: list[Path], offset: int) -> None:
         raise ServerError(f"replay: {said.decode(errors='replace')} {writer.stderr.decode(errors='replace')}")
 
 
+def advance_sequences(server: MariaDBServer) -> None:
+    """Move sequences that feed column defaults past every value in use.
+
+    MariaDB does not write a sequence's advance to the binary log when a statement fires triggers (seen with 10.11.19),
+    so after replay the next value may be one that a row has already.
+    """
+    columns = server.query(
+        "SELECT TABLE_SCHEMA, TABLE_NAME, COLUMN_NAME, REGEXP_REPLACE(COLUMN_DEFAULT, '^nextval[(](.*)[)]$', '\\\\1')"
+        " FROM information_schema.COLUMNS WHERE COLUMN_DEFAULT LIKE 'nextval(%'"
+    )
+    for schema, table, column, sequence in columns:
+        where = f"{name(str(schema))}.{name(str(table))}"
+        last, cache, step = server.query(
+            f"SELECT MAX({name(str(column))}), (SELECT cache_size FROM {sequence}), (SELECT increment FROM {sequence})"  # noqa: S608
+            f" FROM {where}"
+        )[0]
+        if last is not None:
+            server.query(f"SELECT SETVAL({sequence}, {int(last) + int(cache or 0) * int(step or 1)})")
+
+
 def postgresql(repository: Path, instance: str, key: Path, base: Path) -> tuple[PostgreSQLServer, float]:
     """Bring a PostgreSQL instance back to the end of its proven logs; the running server and the seconds it took."""
     began = time.monotonic()
@@ -160,7 +182,7 @@ def postgresql(repository: Path, instance: str, key: Path, base: Path) -> tuple[
         options={
             "restore_command": f"cp {base}/logs/%f %p",
             # Without a target a hole would end recovery early and the server would open with rows missing.
-            "recovery_target_lsn": str(end["lsn"]),
+            "recovery_target_lsn": str(end["last_record"]),
             "recovery_target_action": "promote",
             "archive_mode": "off",
             "shared_preload_libraries": "",
@@ -190,10 +212,20 @@ def files(repository: Path, instance: str, key: Path, base: Path) -> tuple[Path,
             f"age --decrypt -i '{key}' '{artefact}' | zstd -qdc | tar -x --acls --xattrs --numeric-owner -C '{base}'",
             base,
         )
-        gone = base / ".dbcontinuity" / "deleted"
-        if gone.exists():
-            bash(
-                f"cd '{base}' && sed -z 's|^/||' .dbcontinuity/deleted | xargs -0 -r rm -rf -- && rm -r .dbcontinuity",
-                base,
-            )
+        if (base / ".dbcontinuity").exists():
+            bash("sed -z 's|^/||' .dbcontinuity/deleted | xargs -0 -r rm -rf --", base)
+            bash("mv .dbcontinuity/listing.jsonl listing.jsonl && rm -r .dbcontinuity", base)
+    if (base / "listing.jsonl").exists():
+        folder_times(base)
     return base, time.monotonic() - began
+
+
+def folder_times(base: Path) -> None:
+    """Give folders their times back: unpacking a file into one moved them."""
+    with (base / "listing.jsonl").open() as lines:
+        for line in lines:
+            entry = json.loads(line)
+            if entry["kind"] == "folder":
+                path = f"{base}{entry['path']}"
+                os.utime(path, ns=(entry["modified"], entry["modified"]))
+    (base / "listing.jsonl").unlink()

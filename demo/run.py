@@ -24,7 +24,8 @@ from ansible_collections.rspon.dbcontinuity.plugins.plugin_utils.report import t
 from demo import bring_back
 from demo.compare import Comparison, compare
 from demo.place import PROJECT, Place
-from demo.process import ServerError
+from demo.process import ServerError, find_program
+from demo.process import run as run_tool
 from demo.sample import load, make_files
 from demo.servers import MariaDBServer, PostgreSQLServer, Server, workspace
 from demo.workload import Workload
@@ -33,11 +34,24 @@ ZONE = "Asia/Jakarta"
 DATABASES = {"simrs": MariaDBServer, "laboratorium": PostgreSQLServer}
 
 
+# What a test alters in each restored copy, so that the comparison must fail: statements for simrs and laboratorium.
+SPOIL = {
+    "row": {
+        "simrs": "UPDATE pasien SET nm_pasien = 'lain' ORDER BY no_rm LIMIT 1",
+        "laboratorium": "UPDATE simrs.pasien SET nm_pasien = 'lain' WHERE no_rm = (SELECT min(no_rm::text) FROM simrs.pasien)",
+    },
+    "trigger": {
+        "simrs": "DROP TRIGGER kunjungan_hapus",
+        "laboratorium": "DROP TRIGGER pasien_audit ON simrs.pasien",
+    },
+}
+
+
 class Demo:
     """One run of the demo."""
 
-    def __init__(self, place: Place, folder: Path, megabytes: float) -> None:
-        self.place, self.folder, self.megabytes = place, folder, megabytes
+    def __init__(self, place: Place, folder: Path, megabytes: float, spoil: str = "") -> None:
+        self.place, self.folder, self.megabytes, self.spoil = place, folder, megabytes, spoil
         self.servers: dict[str, Server] = {}
         self.documents = folder / "berkas"
         self.rows: list[tuple[str, str, str, str]] = []
@@ -84,8 +98,8 @@ class Demo:
         return "".join(lines)
 
     def cycles(self) -> None:
-        """Let a small workload write, and ship its logs twice."""
-        for _ in range(2):
+        """Let a small workload write, and ship its logs, three times."""
+        for _ in range(3):
             with ThreadPoolExecutor() as pool:
                 list(pool.map(self.write_a_little, DATABASES))
             (self.documents / "baru.txt").write_text(f"hasil {time.time_ns()}\n")
@@ -114,7 +128,7 @@ class Demo:
         copy = self.place.root / "repository-with-a-hole"
         shutil.copytree(self.place.repository, copy)
         logs = sorted(copy.glob("simrs/logs/*/[0-9]*.age"))
-        missing = logs[len(logs) // 2 - 1]
+        missing = logs[len(logs) // 2]
         missing.unlink()
         output = self.playbook(
             "verify_backups", "-e", f"dbc_repository={copy}", "-e", "dbc_only=simrs", expect_failure=True
@@ -130,22 +144,25 @@ class Demo:
         server, seconds = make(self.place.repository, name, self.place.operations_key, self.folder / f"back-{name}")
         self.seconds[f"back {name}"] = round(seconds, 1)
         try:
+            if self.spoil:
+                server.query(SPOIL[self.spoil][name], "simrs")
             return compare(self.servers[name], server)
         finally:
             server.stop()
 
     def bring_files_back(self) -> bool:
-        """Bring the folders back and compare names, contents and links."""
+        """Bring the folders back and compare everything rsync can tell apart."""
         base, seconds = bring_back.files(
             self.place.repository, "berkas", self.place.operations_key, self.folder / "back-berkas"
         )
         self.seconds["back berkas"] = round(seconds, 1)
-        done = subprocess.run(
-            ["diff", "-r", "--no-dereference", str(self.documents), f"{base}{self.documents}"],
-            capture_output=True,
-            check=False,
+        # Contents, kinds, links, hard links, rights, owners, times, extended attributes: anything that rsync would change.
+        words = ["-aHAX", "--checksum", "--delete", "--dry-run", "--itemize-changes"]
+        changes = run_tool([find_program("rsync"), *words, f"{self.documents}/", f"{base}{self.documents}/"]).decode(
+            errors="replace"
         )
-        return done.returncode == 0
+        print(f"\nberkas\n{changes or 'all equal'}".rstrip())
+        return not changes
 
     # -- what it ends with --
 
@@ -189,12 +206,12 @@ class Demo:
         return found
 
 
-def run(place: Place, megabytes: float) -> int:
+def run(place: Place, megabytes: float, spoil: str = "") -> int:
     """Do all of it; 0 if every comparison is equal and the planted hole was refused."""
     began = time.monotonic()
     place.make()
     with workspace("demo") as folder:
-        demo = Demo(place, folder, megabytes)
+        demo = Demo(place, folder, megabytes, spoil)
         say("Private servers and a sample: patients, visits, prescriptions, laboratory results, scanned documents")
         demo.servers_and_samples()
         say("Streams of the logs (B3)")
@@ -270,9 +287,12 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="make demo DEMO_ARGS=…", description=__doc__)
     parser.add_argument("--megabytes", type=float, default=20, help="size of each database's sample (default 20)")
     parser.add_argument("--folder", type=Path, default=PROJECT / ".demo", help="where it leaves what it made")
+    parser.add_argument(
+        "--spoil", choices=SPOIL, default="", help="alter the restored copies: the demo must fail (a test)"
+    )
     given = parser.parse_args()
     try:
-        return run(Place(given.folder), given.megabytes)
+        return run(Place(given.folder), given.megabytes, given.spoil)
     except ServerError as error:
         print(f"\nTHE DEMO FAILED: {error}", file=sys.stderr)
         return 1
