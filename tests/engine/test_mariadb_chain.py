@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import os
 import shutil
@@ -14,11 +15,14 @@ import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from ansible_collections.rspon.dbcontinuity.plugins.module_utils.codec import Protection
 from ansible_collections.rspon.dbcontinuity.plugins.module_utils.engines.mariadb.binlog import BinlogReader
 from ansible_collections.rspon.dbcontinuity.plugins.module_utils.engines.mariadb.chain import BinlogChain
+from ansible_collections.rspon.dbcontinuity.plugins.module_utils.operations.log_cycle import LogCycleRequest, log_cycle
 from demo.servers import MariaDBServer, workspace
 from tests.engine.mariadb_site import NAME, Site
 
@@ -454,6 +458,24 @@ def test_unreachable_server_is_no_finding(site: Site) -> None:
     assert (answer["result"], answer["kind"], answer["findings"]) == ("failed", "access", [])
     assert not site.lineage.broken
     assert site.cycle()["result"] == "good"
+
+
+def test_one_instances_surprise_leaves_the_others_alone(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    site.write()
+    real = BinlogChain.check_server
+
+    def surprise(self: BinlogChain, opening: Any, head: Any) -> Any:
+        if self.instance.name == "lain":
+            raise ValueError("nobody thought of this")
+        return real(self, opening, head)
+
+    monkeypatch.setattr(BinlogChain, "check_server", surprise)
+    other = dataclasses.replace(site.instance, name="lain")
+    shutil.copytree(site.folder.path, site.repository.root / "lain")
+    result = log_cycle(LogCycleRequest([other, site.instance], site.repository.root, Protection()))
+    assert result["failed"] == ["lain"]
+    assert "nobody thought of this" in result["instances"]["lain"]["message"]
+    assert result["instances"][NAME]["result"] == "good"
 
 
 _CYCLE = f"""

@@ -16,7 +16,6 @@ from ansible_collections.rspon.dbcontinuity.plugins.module_utils.engines.mariadb
 from ansible_collections.rspon.dbcontinuity.plugins.module_utils.engines.mariadb.gtid import (
     Gtid,
     GtidState,
-    same_position,
 )
 from ansible_collections.rspon.dbcontinuity.plugins.module_utils.errors import InputError
 
@@ -61,9 +60,18 @@ def test_what_is_no_gtid(text: str) -> None:
 
 
 def test_positions() -> None:
-    assert same_position("0-1-2,1-1-1", "1-1-1, 0-1-2")
-    assert same_position("", "")
-    assert not same_position("0-1-2", "")
+    def agree(state: str, position: str) -> bool:
+        return GtidState.parse(state).agrees_with(GtidState.parse(position))
+
+    assert agree("0-1-2,1-1-1", "1-1-1, 0-1-2")
+    assert agree("0-2-1,0-1-2", "0-1-2")  # the state tells all servers, the position each domain's last
+    assert agree("", "")
+    assert agree("", "5-9-100")  # a replica once, that has logged nothing of its own
+    assert agree("0-1-2", "0-1-2,5-9-100")
+    assert agree("0-1-2,6-9-1", "0-1-2")
+    assert not agree("0-1-2", "")
+    assert not agree("0-1-2", "0-1-3")
+    assert not agree("0-1-2", "0-2-2")
 
 
 def test_names() -> None:

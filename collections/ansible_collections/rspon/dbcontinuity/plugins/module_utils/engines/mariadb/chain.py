@@ -125,7 +125,7 @@ class BinlogChain(LogChain):
 
     def _check_start(self, look: ServerLook, opening: Mapping[str, Any]) -> Optional[Finding]:
         start = opening["start"]
-        state = GtidState.parse(str(start["gtid"]))
+        state = GtidState.parse(str(start["gtid"])).limited_to(look.state)
         if look.sizes.get(str(start["file"]), 0) < int(start["offset"]) or not look.state.covers(state):
             return self._went_back(look, opening, None, f"it knows {look.state or 'nothing'}, the full backup {state}")
         return None

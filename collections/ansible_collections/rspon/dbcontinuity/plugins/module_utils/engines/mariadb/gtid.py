@@ -83,6 +83,23 @@ class GtidState:
         """Return whether everything in *other* is in this state too."""
         return all(self._newest.get(key, -1) >= number for key, number in other._newest.items())
 
+    def limited_to(self, other: GtidState) -> GtidState:
+        """Return this state without the domains that *other* knows nothing of."""
+        limited = GtidState()
+        limited._newest = {key: number for key, number in self._newest.items() if key[0] in other._last}
+        limited._last = {domain: server for domain, server in self._last.items() if domain in other._last}
+        return limited
+
+    def agrees_with(self, position: GtidState) -> bool:
+        """Return whether this log's state can be the one of a copy of the server taken at *position*.
+
+        The copy tells ``gtid_current_pos``. On a server that was a replica once it has domains that its own log never
+        saw, and lacks those that only others wrote: what both know must be the same.
+        """
+        if self and not position:
+            return False
+        return self.limited_to(position).position == position.limited_to(self).position
+
     def __bool__(self) -> bool:
         return bool(self._newest)
 
@@ -99,10 +116,3 @@ class GtidState:
         """Return the one way of writing it: by domain and server, a domain's last server at its end."""
         keys = sorted(self._newest, key=lambda key: (key[0], self._last[key[0]] == key[1], key[1]))
         return ",".join(f"{domain}-{server}-{self._newest[domain, server]}" for domain, server in keys)
-
-
-def same_position(one: str, other: str) -> bool:
-    """Return whether two texts name the same transactions, in whatever order."""
-    return {part.strip() for part in one.split(",") if part.strip()} == {
-        part.strip() for part in other.split(",") if part.strip()
-    }

@@ -11,7 +11,7 @@ from typing import Any, Optional
 
 from ...lineage import Finding
 from .binlog import BinlogReader, Damage, Summary
-from .gtid import GtidState, same_position
+from .gtid import GtidState
 
 _NEW_FULL = "Make a new full backup now (playbook full_backup with -e dbc_force=true): it opens a new chain; what is archived before stays good."
 _ANOTHER_COPY = "Take the file from another copy (NAS, external disk) or from the server while it keeps it; else " + (
@@ -113,7 +113,7 @@ def judge_opening(name: str, summary: Summary, opening: Mapping[str, Any]) -> li
     """Say whether the chain's first log holds the full backup's position: that GTID at that byte."""
     start = opening["start"]
     found = summary.at_probe
-    if found is not None and same_position(found.position, str(start["gtid"])):
+    if found is not None and found.agrees_with(GtidState.parse(str(start["gtid"]))):
         return []
     at = "no transaction ends there" if found is None else f"{found.position or '(empty)'} ends there"
     return [
