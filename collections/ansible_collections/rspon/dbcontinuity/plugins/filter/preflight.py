@@ -25,6 +25,7 @@ class FilterModule:
             "inventory_problems": preflight.inventory_problems,
             "mariadb_findings": preflight.mariadb_findings,
             "postgresql_findings": preflight.postgresql_findings,
+            "receiver_findings": preflight.receiver_findings,
             "repository_findings": preflight.repository_findings,
             "server_look": preflight.server_look,
             "site_findings": preflight.site_findings,

@@ -34,7 +34,7 @@ _USER = re.compile(r"^[a-z_][a-z0-9_]{0,31}$")
 _LOOPBACK = {"127.0.0.1", "localhost", "::1"}
 # What mariadb-backup needs of its local account.
 COPIES_FILES = ("RELOAD", "PROCESS", "LOCK TABLES", "BINLOG MONITOR", "REPLICATION SLAVE")
-_GATHERED = ("production_findings", "backup_findings", "backup_possible", "nas_findings")
+_GATHERED = ("production_findings", "backup_findings", "backup_possible", "backup_receivers", "nas_findings")
 _CERTIFICATE_DAYS_LEFT = 30
 _ROOM_LEFT = 0.1
 
@@ -381,8 +381,25 @@ def backup_findings(result: Mapping[str, Any], name: str, host: str) -> list[Fin
         "ok",
         f"needs about {human_bytes(plan.get('needed_bytes', 0))}, {human_bytes(plan.get('free_bytes', 0))} free",
     )
-    for warning in result.get("warnings") or []:
+    for warning in result.get("notes") or []:
         found.add("backup", "note", str(warning))
+    return found.all
+
+
+def receiver_findings(result: Mapping[str, Any], name: str, host: str) -> list[Finding]:
+    """Return what ``log_shipping`` said about one instance's receiver (B3), in check mode or not."""
+    found = _Findings(name, host)
+    if "changes" not in result:
+        remedy = str(result.get("remedy", ""))
+        says = str(result.get("msg", "failed")).removesuffix(remedy).strip()
+        found.add("receiver", "problem", f"not set up yet: {says}", f"{remedy} Then: {_RUN_SITE.lower()}".strip())
+    elif not result.get("running"):
+        says = "; ".join(str(each) for each in result["changes"]) or "it does not run"
+        found.add("receiver", "problem", f"the log is not streamed; missing: {says}", _RUN_SITE)
+    else:
+        state = str((result.get("status") or {}).get("state", "runs"))
+        level = "note" if result["changes"] and "run" not in result else "ok"
+        found.add("receiver", level, f"{result['service']}: {state}", _RUN_SITE)
     return found.all
 
 
