@@ -134,7 +134,8 @@ class PostgreSQLClient:
         if not finished.ok:
             self.refused(finished.stderr, finished.status == 2, finished.status)
         text = io.StringIO(finished.stdout.decode("utf-8", "replace"), newline="")
-        return [[None if value == _NULL else value for value in row] for row in csv.reader(text)]
+        # A single empty value is an empty line.
+        return [[None if value == _NULL else value for value in row or [""]] for row in csv.reader(text)]
 
     def value(self, sql: str, database: Optional[str] = None) -> str:
         """Return the single value of a query, empty for NULL or no row."""

@@ -5,17 +5,14 @@
 
 The log that makes the copy consistent comes in the same stream (``--wal-method=fetch``). A temporary replication slot,
 held by a connection of its own, keeps the server from removing it meanwhile; server and slot part when this process
-does, however it ends. Without tablespaces the archive flows straight into the repository. With tablespaces, or when the
-server compresses, pg_basebackup must write files: these lie in the working folder, compressed, until they are encrypted.
-Either way every file is held against the server's manifest, and the log is parsed, before the set can be published.
+does, however it ends. Each archive flows through a check of its own into the repository; every file is held against the
+server's manifest, and the log is parsed, before the set can be published.
 """
 
 from __future__ import annotations
 
-import os
 import pkgutil
 import re
-import shutil
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -24,18 +21,19 @@ from typing import Any
 from ...clock import iso
 from ...errors import PipelineError, PrerequisiteError
 from ...instance import Instance
-from ...process import Finished, Pipeline, Stage, Written, failure, find_tool, run
+from ...process import Finished, Stage, Written, find_tool, run
 from ..base import ArtefactStream, BackupFacts, FullBackup
 from . import tar_watch
 from .client import PostgreSQLClient, find_postgresql
 from .configuration import Configuration
+from .pipes import ArchivePipes
 from .state import ServerState
 
 BASE = "base.tar"
+ARCHIVE = "pg-tar"
 MANIFEST = "backup_manifest"
 _START = re.compile(r"^START WAL LOCATION: ([0-9A-F]+/[0-9A-F]+) \(file ([0-9A-F]{24})\)", re.M)
 _TIMELINE = re.compile(r"^START TIMELINE: (\d+)", re.M)
-_LANDING_SECONDS = 7 * 24 * 3600.0
 _PLACE = "FOLDER"
 
 
@@ -57,113 +55,72 @@ class PhysicalBackup(FullBackup):
         self._client = client
         self._state = state
         self._spaces = spaces
-        self._landing = workdir / "landing"
+        self._workdir = workdir
         self._watched = workdir / "watched"
         self._watched.mkdir(mode=0o700)
         self._program = _watch_program(workdir)
         self._configuration = Configuration(instance, client, workdir)
         self._ranges: list[dict[str, Any]] = []
-        self._warnings: list[str] = []
 
     # -- streams --
 
     def artefacts(self) -> Iterator[ArtefactStream]:
         yield from self._configuration.artefacts()
-        if self._spaces or self._instance.compress_on == "production":
-            yield from self._landed()
-            return
+        compressed = self._instance.compress_on == "production"
+        ending = ".tar.zst" if compressed else ".tar"
+        prefixes = {f"base{ending}": "", **{f"{oid}{ending}": f"pg_tblspc/{oid}/" for oid, _place in self._spaces}}
+        landing = self._workdir / "landing"
+        with ArchivePipes(self._basebackup(landing, compressed), landing, tuple(prefixes)) as pipes:
+            for _each in prefixes:
+                name, descriptor = pipes.next()
+                plain = name[: -len(ending)]
+                yield ArtefactStream(
+                    name=f"{plain}.tar",
+                    content=ARCHIVE,
+                    stages=(self._watch(descriptor, prefixes[name], compressed),),
+                    compressed=compressed,
+                    read_by_hand="tar --extract --same-permissions --one-top-level="
+                    + (_PLACE if plain == "base" else f"TABLESPACE-{plain}"),
+                )
+                pipes.done(name)
+            pipes.finish()
+            (landing / MANIFEST).rename(self._watched / MANIFEST)
+        self._prove()
         yield ArtefactStream(
-            name=BASE,
-            content="pg-tar",
-            stages=(self._basebackup("-"), self._watch()),
-            read_by_hand=f"tar --extract --same-permissions --one-top-level={_PLACE}",
+            MANIFEST,
+            "backup_manifest",
+            (Stage((find_tool("cat", "coreutils"), str(self._watched / MANIFEST))),),
+            read_by_hand=f"cat > {_PLACE}/{MANIFEST}",
         )
 
-    def _basebackup(self, target: str, *words: str) -> Stage:
+    def _basebackup(self, landing: Path, compressed: bool) -> Stage:
+        level, workers = self._instance.compression_level, self._instance.parallel
         return self._client.stage(
             find_postgresql("pg_basebackup", self._state.major),
             f"--dbname={self._client.connection()}",
-            *("--no-password", "--format=tar", f"--pgdata={target}"),
+            *("--no-password", "--format=tar", f"--pgdata={landing}"),
             *("--wal-method=fetch", "--checkpoint=fast", "--manifest-checksums=SHA256", "--no-sync", "--verbose"),
             f"--label=dbcontinuity {self._instance.name}",
-            *words,
+            f"--compress=server-zstd:level={level},workers={workers}" if compressed else "--compress=none",
             label="pg_basebackup",
         )
 
-    def _watch(self, prefix: str = "", *, only_look: bool = False) -> Stage:
+    def _watch(self, descriptor: int, prefix: str, compressed: bool) -> Stage:
         return Stage(
             (
                 *(sys.executable or find_tool("python3"), "-I", str(self._program)),
-                *(f"--folder={self._watched}", f"--prefix={prefix}"),
-                *(("--only-look",) if only_look else ()),
+                *(f"--folder={self._watched}", f"--prefix={prefix}", f"--source={descriptor}"),
+                *((f"--zstd={find_tool('zstd')}",) if compressed else ()),
             ),
             label="the check of the archive",
+            pass_fds=(descriptor,),
         )
-
-    def _landed(self) -> Iterator[ArtefactStream]:
-        """Let pg_basebackup write compressed files, check them, and give them one by one."""
-        where = "server" if self._instance.compress_on == "production" else "client"
-        level, workers = self._instance.compression_level, self._instance.parallel
-        run(
-            self._basebackup(str(self._landing), f"--compress={where}-zstd:level={level},workers={workers}"),
-            timeout=_LANDING_SECONDS,
-        )
-        shutil.copyfile(self._landing / MANIFEST, self._watched / MANIFEST)
-        oids = [oid for oid, _place in self._spaces]
-        expected = {"base", *oids}
-        came = {path.name[: -len(".tar.zst")] for path in self._landing.glob("*.tar.zst")}
-        if came != expected:
-            raise PipelineError(
-                f"pg_basebackup wrote the archives {', '.join(sorted(came))}, not {', '.join(sorted(expected))}:"
-                " a tablespace was made or dropped meanwhile.",
-                "Run the backup again.",
-            )
-        for name in ("base", *oids):
-            self._look_through(self._landing / f"{name}.tar.zst", "" if name == "base" else f"pg_tblspc/{name}/")
-        self._prove()
-        for name in ("base", *oids):
-            yield self._from_file(
-                self._landing / f"{name}.tar.zst",
-                BASE if name == "base" else f"{name}.tar",
-                "pg-tar",
-                f"tar --extract --same-permissions --one-top-level={_PLACE if name == 'base' else f'TABLESPACE-{name}'}",
-                compressed=True,
-            )
-        yield self._from_file(self._landing / MANIFEST, MANIFEST, "backup_manifest", f"cat > {_PLACE}/{MANIFEST}")
-
-    def _from_file(
-        self, path: Path, name: str, content: str, by_hand: str, *, compressed: bool = False
-    ) -> ArtefactStream:
-        return ArtefactStream(
-            name,
-            content,
-            (Stage((find_tool("cat", "coreutils"), str(path))),),
-            compressed=compressed,
-            read_by_hand=by_hand,
-        )
-
-    def _look_through(self, archive: Path, prefix: str) -> None:
-        stages = (
-            Stage((find_tool("zstd"), "-q", "-d", "-c", str(archive)), label="zstd"),
-            self._watch(prefix, only_look=True),
-        )
-        with Pipeline(stages) as pipeline:
-            while os.read(pipeline.output.fileno(), 65536):
-                pass
-            finished = pipeline.wait()
-        if not all(stage.ok for stage in finished):
-            raise failure(finished)
 
     # -- proof --
 
     def written(self, stream: ArtefactStream, written: Written) -> None:
         if stream.content == "configuration":
             self._configuration.written(written)
-        elif stream.name == BASE and not self._landing.exists():
-            self._prove()
-        elif self._landing.exists():
-            landed = stream.name if stream.name == MANIFEST else f"{stream.name}.zst"
-            (self._landing / landed).unlink()
 
     def _prove(self) -> None:
         """Hold every file against the server's manifest, and parse the log that makes the copy consistent."""
@@ -210,7 +167,7 @@ class PhysicalBackup(FullBackup):
             },
             end={"timeline": int(self._ranges[-1]["Timeline"]), "lsn": self._ranges[-1]["End-LSN"]},
             point_in_time_recovery=True,
-            warnings=[*self._configuration.warnings, *self._warnings],
+            warnings=self._configuration.warnings,
             restore_by_hand=self._by_hand(),
             # Without a receiver nobody else has the log that the chain begins with.
             keep=sorted((self._watched / "wal").iterdir()) if self._state.slot is None else (),

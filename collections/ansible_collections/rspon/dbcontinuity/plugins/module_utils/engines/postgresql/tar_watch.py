@@ -4,8 +4,8 @@
 """Looks at a tar archive of pg_basebackup as it flows by, and proves it against the server's own manifest.
 
 Also a program of its own (only the standard library, nothing of this project), so that it can stand in a pipeline:
-standard input is copied to standard output; each file's size and SHA-256, and the few files that tell of the backup,
-are left in a folder.
+a descriptor, standard input unless told otherwise, is copied to standard output; each file's size and SHA-256, and the
+few files that tell of the backup, are left in a folder.
 """
 
 from __future__ import annotations
@@ -17,7 +17,10 @@ import hashlib
 import json
 import os
 import re
+import subprocess
 import sys
+import threading
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, BinaryIO, Optional
 
@@ -146,14 +149,30 @@ def compare(manifest: Path, seen: Path) -> tuple[list[str], list[dict[str, Any]]
             found[path] = (size, digest)
     problems: list[str] = []
     ranges: list[dict[str, Any]] = []
+    try:
+        proven = _read_manifest(manifest, found, problems, ranges)
+    except (ValueError, KeyError, TypeError):
+        proven = False
+    if not proven:
+        problems.append("backup_manifest itself is damaged or cut short")
+    problems += [
+        f"{path} is not in the manifest"
+        for path in found
+        if path != "backup_manifest" and not path.startswith("pg_wal/")
+    ]
+    return problems, ranges
+
+
+def _read_manifest(
+    manifest: Path, found: dict[str, tuple[int, str]], problems: list[str], ranges: list[dict[str, Any]]
+) -> bool:
+    """Hold each line against what was found; return whether the manifest's own checksum holds."""
     whole = hashlib.sha256()
-    proven = False
     section = ""
     with manifest.open("rb") as raw:
         for line in raw:
             if line.startswith(b'"Manifest-Checksum"'):
-                proven = json.loads(b"{" + line)["Manifest-Checksum"] == whole.hexdigest()
-                break
+                return bool(json.loads(b"{" + line)["Manifest-Checksum"] == whole.hexdigest())
             whole.update(line)
             if line.startswith(b'"'):
                 section = line.split(b'"')[1].decode()
@@ -163,14 +182,7 @@ def compare(manifest: Path, seen: Path) -> tuple[list[str], list[dict[str, Any]]
                     ranges.append(values)
                 else:
                     problems += _differs(values, found)
-    if not proven:
-        problems.append("backup_manifest itself is damaged or cut short")
-    problems += [
-        f"{path} is not in the manifest"
-        for path in found
-        if path != "backup_manifest" and not path.startswith("pg_wal/")
-    ]
-    return problems, ranges
+    return False
 
 
 def _differs(entry: dict[str, Any], found: dict[str, tuple[int, str]]) -> list[str]:
@@ -187,22 +199,87 @@ def _differs(entry: dict[str, Any], found: dict[str, tuple[int, str]]) -> list[s
     return []
 
 
-def pump(source: int, sink: Optional[int], watcher: Watcher) -> None:
-    """Feed all of *source* to the watcher, and copy it to *sink* if there is one."""
-    for descriptor in (source, sink):
-        if descriptor is not None:
-            with contextlib.suppress(OSError):
-                fcntl.fcntl(descriptor, _F_SETPIPE_SZ, BUFFER_BYTES)
+def pump(source: int, watcher: Watcher, decompress: str = "") -> None:
+    """Copy all of *source* to standard output and show it to the watcher.
+
+    :param decompress: the program zstd, if *source* is compressed: it is copied as it is, and watched unpacked.
+    :raises BrokenArchive: if it is not whole.
+    """
+    for descriptor in (source, 1):
+        with contextlib.suppress(OSError):
+            fcntl.fcntl(descriptor, _F_SETPIPE_SZ, BUFFER_BYTES)
+    if not decompress:
+        _copy(source, watcher.feed)
+        return
+    unpacker = Unpacker(decompress, watcher)
+    try:
+        _copy(source, unpacker.feed)
+    finally:
+        unpacker.close()
+
+
+def _copy(source: int, look: Callable[[memoryview], None]) -> None:
     buffer = bytearray(BUFFER_BYTES)
     view = memoryview(buffer)
     while True:
         count = os.readv(source, [buffer])
         if count == 0:
             return
-        watcher.feed(view[:count])
-        rest = view[:count]
-        while sink is not None and rest:
-            rest = rest[os.write(sink, rest) :]
+        look(view[:count])
+        write_all(1, view[:count])
+
+
+def write_all(descriptor: int, rest: memoryview) -> None:
+    """Write all bytes."""
+    while rest:
+        rest = rest[os.write(descriptor, rest) :]
+
+
+class Unpacker:
+    """Gives what zstd makes of a stream to the watcher, in a thread of its own."""
+
+    def __init__(self, program: str, watcher: Watcher) -> None:
+        self._process = subprocess.Popen([program, "-q", "-d", "-c"], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+        if self._process.stdin is None or self._process.stdout is None:
+            raise AssertionError("Popen was asked for pipes")
+        self._input, self._output = self._process.stdin, self._process.stdout
+        for stream in (self._input, self._output):
+            with contextlib.suppress(OSError):
+                fcntl.fcntl(stream.fileno(), _F_SETPIPE_SZ, BUFFER_BYTES)
+        self._watcher = watcher
+        self._broken = ""
+        self._thread = threading.Thread(target=self._run, daemon=True)
+        self._thread.start()
+
+    def _run(self) -> None:
+        buffer = bytearray(BUFFER_BYTES)
+        view = memoryview(buffer)
+        while True:
+            count = os.readv(self._output.fileno(), [buffer])
+            if count == 0:
+                return
+            if not self._broken:
+                try:
+                    self._watcher.feed(view[:count])
+                except (BrokenArchive, OSError, ValueError) as error:
+                    self._broken = str(error) or type(error).__name__
+
+    def feed(self, view: memoryview) -> None:
+        """Take compressed bytes."""
+        try:
+            write_all(self._input.fileno(), view)
+        except BrokenPipeError:
+            raise BrokenArchive("it cannot be decompressed") from None
+
+    def close(self) -> None:
+        """Say that no more comes.
+
+        :raises BrokenArchive: if it could not be unpacked whole.
+        """
+        self._input.close()
+        self._thread.join()
+        if self._process.wait() or self._broken:
+            raise BrokenArchive(self._broken or "it cannot be decompressed")
 
 
 def main() -> int:
@@ -210,11 +287,12 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--folder", required=True, type=Path)
     parser.add_argument("--prefix", default="")
-    parser.add_argument("--only-look", action="store_true", help="do not copy to standard output")
+    parser.add_argument("--source", type=int, default=0, help="the descriptor to read from")
+    parser.add_argument("--zstd", default="", help="the program that decompresses, if the archive is compressed")
     given = parser.parse_args()
     watcher = Watcher(given.folder, given.prefix)
     try:
-        pump(0, None if given.only_look else 1, watcher)
+        pump(given.source, watcher, given.zstd)
         watcher.close()
     except BrokenArchive as error:
         sys.stderr.write(f"the archive is not whole: {error}\n")
