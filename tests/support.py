@@ -9,6 +9,7 @@ import json
 import subprocess
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from ansible_collections.rspon.dbcontinuity.plugins.module_utils.codec import Protection
 from ansible_collections.rspon.dbcontinuity.plugins.module_utils.instance import Agent, Instance
@@ -47,7 +48,7 @@ class Place:
         """Let the agent act on an instance."""
         (self.root / "agent" / f"{name}.json").write_text(json.dumps(config))
 
-    def mariadb(self, name: str, server: MariaDBServer, **changes: object) -> Instance:
+    def mariadb(self, name: str, server: MariaDBServer, **changes: Any) -> Instance:
         """Make accounts, credentials and the agent's configuration for a private server."""
         backup = server.account("dbc_backup", BACKUP_GRANTS)
         ship = server.account("dbc_ship", SHIP_GRANTS)
@@ -63,7 +64,7 @@ class Place:
         )
         return Instance(
             name=name, engine="mariadb", credentials=self.root / "credentials" / name, agent=self.agent, **changes
-        )  # type: ignore[arg-type]
+        )
 
     def files(self, name: str, *paths: Path) -> Instance:
         """Let the agent read folders."""

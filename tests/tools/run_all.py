@@ -128,11 +128,11 @@ def stages() -> list[Stage]:
         Stage("changelog", "lint", 1, [tool("antsibull-changelog"), "lint"], 5, cwd=collection),
         Stage("build", "lint", 1, [tool("ansible-galaxy"), "collection", *build], 5),
         Stage("ansible-lint", "lint", 1, [tool("ansible-lint"), "--nocolor"], 15),
-        pytest_stage("unit", ["tests/unit"], wave=2, minutes=15, marks="not slow"),
+        pytest_stage("unit", ["tests/unit", "tests/hosts"], wave=2, minutes=15, marks="not slow"),
         Stage("sanity", "sanity", 2, module("tests.tools.run_sanity"), 20),
         pytest_stage("engine", ["tests/engine", "tests/demo"], wave=3, minutes=25, marks="not slow"),
         pytest_stage(
-            "slow", ["tests/unit", "tests/engine", "tests/demo"], wave=4, minutes=120, marks="slow", long=True
+            "slow", ["tests/unit", "tests/engine", "tests/demo", "tests/hosts"], wave=4, minutes=120, marks="slow", long=True
         ),
         molecule_stage("molecule", platform, wave=5),
         molecule_stage("molecule-debian13", "debian13", wave=6, long=True),
