@@ -252,10 +252,12 @@ def _make_set(
     artefacts: list[Artefact] = []
     by_hand: list[str] = []
     names = layers(request.protection)
+    earlier, _damaged = folder.readable_sets()
+    last_sizes = {each.name: each.size for each in earlier[0].manifest.artefacts} if earlier else {}
     with engine.full_backup(workdir) as backup:
         for stream in backup.artefacts():
-            progress.phase(f"{instance.name} {stream.name}", 0)
             target = unfinished.path / (stream.name + suffix(names))
+            progress.phase(f"{instance.name} {stream.name}", last_sizes.get(target.name, 0))
             stages = [
                 *stream.stages,
                 *encode_stages(
