@@ -233,7 +233,7 @@ def verify_unpacked(folder: Path, manifest: Mapping[str, Any]) -> Finished:
             link.unlink()
         link.symlink_to(Path("../..") / f"{oid}.tar")
     own = folder / MANIFEST
-    major = int(str(manifest["server"]["version"]).split(".")[0])
+    major = int(str(manifest["server"]["version"]).split(".", maxsplit=1)[0])
     return run(
         Stage(
             (
