@@ -5,8 +5,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import os
 import shutil
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
@@ -16,7 +14,7 @@ from typing import Any, Optional
 
 from ..actor import describe_actor
 from ..codec import Protection, decode_stages
-from ..durable import UNFINISHED, free_bytes, make_directory, sweep_unfinished
+from ..durable import UNFINISHED, make_directory, sweep_unfinished
 from ..engines.base import Engine
 from ..engines.registry import engines_for
 from ..errors import ContinuityError, DamagedError, InputError, LedgerError, PipelineError, PrerequisiteError
@@ -24,13 +22,12 @@ from ..instance import Instance
 from ..ledger import Head, new_run_id
 from ..lineage import Lineage, LogRecord
 from ..locks import shared_folder
-from ..manifest import Artefact
-from ..process import Pipeline, Stage, failure, find_tool, write_through
+from ..process import write_through
 from ..progress import Progress
 from ..repository import FullSet, InstanceFolder, Repository
+from ..stored import check_file, unpack
 
 ACTIVITY = "backup_verify"
-_BLOCK_BYTES = 1024 * 1024
 
 
 @dataclass(frozen=True)
@@ -257,39 +254,6 @@ def _offset(progress: Progress, done: int) -> Callable[[int], None]:
     return lambda read: progress.advance(done + read)
 
 
-def check_file(path: Path, size: int, sha256: str, on_progress: Optional[Callable[[int], None]] = None) -> str:
-    """Return what is wrong with a stored file, empty if it holds; reads it once.
-
-    :param on_progress: called with the bytes read so far.
-    """
-    try:
-        with path.open("rb", buffering=0) as stream:
-            actual = os.fstat(stream.fileno()).st_size
-            if actual != size:
-                return f"has {actual} bytes; {size} were written"
-            digest = hashlib.sha256()
-            buffer = bytearray(_BLOCK_BYTES)
-            view = memoryview(buffer)
-            read = 0
-            while True:
-                count = stream.readinto(buffer)
-                if not count:
-                    break
-                digest.update(view[:count])
-                read += count
-                if on_progress is not None:
-                    on_progress(read)
-    except FileNotFoundError:
-        return "is missing"
-    except OSError as error:
-        return f"cannot be read: {error.strerror}"
-    return (
-        ""
-        if digest.hexdigest() == sha256
-        else f"has changed since it was written: its SHA-256 is {digest.hexdigest()}, not {sha256}"
-    )
-
-
 def _deep_set(
     request: VerifyRequest, engine: Engine, folder: InstanceFolder, found: FullSet, findings: list[dict[str, Any]]
 ) -> Mapping[str, Any]:
@@ -306,34 +270,6 @@ def _deep_set(
         return {}
     finally:
         shutil.rmtree(work, ignore_errors=True)
-
-
-def unpack(artefact: Artefact, source: Path, protection: Protection, folder: Path) -> Path:
-    """Decode one artefact: a database's archive into a folder of its name, anything else into a file of its name.
-
-    :raises PipelineError: if it cannot be decoded whole.
-    """
-    plain = artefact.name
-    for ending in (".age", ".zst"):
-        plain = plain[: -len(ending)] if plain.endswith(ending) else plain
-    target = folder / plain
-    stages = decode_stages(artefact.layers, protection, source / artefact.name)
-    if artefact.content == "mbstream":
-        extract = Stage((find_tool("mbstream", "mariadb-backup"), "--extract", f"--directory={target}"))
-    elif artefact.content == "pg-tar":
-        extract = Stage((find_tool("tar"), "--extract", "--same-permissions", f"--directory={target}"))
-    else:
-        write_through(stages, target)
-        return target
-    target.mkdir()
-    if free_bytes(folder) < artefact.size:
-        raise PrerequisiteError(f"{folder} has no room to unpack {artefact.name}.", "Free space, then verify again.")
-    with Pipeline([*stages, extract]) as pipeline:
-        pipeline.output.read()
-        finished = pipeline.wait(timeout=24 * 3600)
-    if not all(stage.ok for stage in finished):
-        raise failure(finished)
-    return target
 
 
 def _check_lineage(
