@@ -119,7 +119,7 @@ DATABASE = {
   WHERE {USER_SCHEMA} AND {_mine("pg_type", "t")} AND t.typelem = 0 AND t.typtype <> 'm'  -- a multirange is its range's
     AND (t.typrelid = 0 OR EXISTS (SELECT FROM pg_class c WHERE c.oid = t.typrelid AND c.relkind = 'c'))""",
     "collation": f"""SELECT t.oid::regcollation::text, jsonb_build_object('provider', t.collprovider,
-    'owner', {_owner("t.collowner")}, 'locale', coalesce(t.colliculocale, t.collcollate),
+    'owner', {_owner("t.collowner")}, 'locale', coalesce(to_jsonb(t)->>'colliculocale', to_jsonb(t)->>'colllocale', t.collcollate),
     'deterministic', t.collisdeterministic)
   FROM pg_collation t JOIN pg_namespace n ON n.oid = t.collnamespace WHERE {USER_SCHEMA}""",
     "operator": f"""SELECT o.oid::regoperator::text, jsonb_build_object('owner', {_owner("o.oprowner")},
