@@ -59,7 +59,7 @@ instances:
   type: dict
   contains:
     result:
-      description: V(good), V(idle), V(finding), V(broken), V(no full backup) or V(failed).
+      description: V(good), V(idle), V(finding), V(broken), V(no full backup), V(no log) (the method is V(logical)) or V(failed).
       type: str
     archived:
       description: The logs that were added, with their names, hashes and sizes.

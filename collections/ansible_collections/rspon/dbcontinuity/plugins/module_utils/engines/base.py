@@ -75,6 +75,7 @@ class ArtefactStream:
     :param content: what the manifest calls it, such as ``mbstream`` or ``tar``.
     :param compressed: whether the stages already give zstd.
     :param read_by_hand: the command that unpacks the content from its standard input, for people.
+    :param again_by_hand: a second command for the same content, once all artefacts were read.
     """
 
     name: str
@@ -82,6 +83,7 @@ class ArtefactStream:
     stages: Sequence[Stage]
     compressed: bool = False
     read_by_hand: str = ""
+    again_by_hand: str = ""
 
 
 @dataclass(frozen=True)
@@ -266,6 +268,11 @@ class Engine(ABC):
 
         :param workdir: an empty folder on the repository's file system, removed by the caller.
         """
+
+    @property
+    def ships_logs(self) -> bool:
+        """Return whether logs can follow this instance's full backups; a logical one has no recovery to a point in time."""
+        return True
 
     @abstractmethod
     def log_chain(self) -> LogChain:

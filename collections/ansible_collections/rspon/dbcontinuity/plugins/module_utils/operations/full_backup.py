@@ -251,6 +251,7 @@ def _make_set(
     instance = request.instance
     artefacts: list[Artefact] = []
     by_hand: list[str] = []
+    again: list[str] = []
     names = layers(request.protection)
     earlier, _damaged = folder.readable_sets()
     last_sizes = {each.name: each.size for each in earlier[0].manifest.artefacts} if earlier else {}
@@ -269,6 +270,8 @@ def _make_set(
             artefacts.append(Artefact(target.name, stream.content, names, written.size, written.sha256))
             decode = "age --decrypt -i KEY {0} | zstd -dc" if "age" in names else "zstd -dc {0}"
             by_hand.append(f"{decode.format(target.name)} | {stream.read_by_hand}")
+            if stream.again_by_hand:
+                again.append(f"{decode.format(target.name)} | {stream.again_by_hand}")
         facts = backup.finish()
     if facts.keep:
         make_directory(folder.staging)
@@ -314,7 +317,7 @@ def _make_set(
         "actor": dict(actor),
         "point_in_time_recovery": facts.point_in_time_recovery,
         "engine_details": {key: value for key, value in facts.details.items() if key != "objects"},
-        "read_by_hand": [*by_hand, *facts.restore_by_hand],
+        "read_by_hand": [*by_hand, *again, *facts.restore_by_hand],
     }
     return unfinished, Manifest(values)
 

@@ -26,6 +26,8 @@ from ..process import Stage, write_through
 from ..repository import InstanceFolder, Repository
 
 ACTIVITY = "log_cycle"
+# What B3 says of an instance whose full backups no log can follow: nothing failed, and nothing was to do.
+NO_LOG = "no log"
 _AT_ONCE = 8
 
 
@@ -60,6 +62,8 @@ def log_cycle(request: LogCycleRequest) -> dict[str, Any]:
 
     def one(instance: Instance) -> dict[str, Any]:
         try:
+            if not engines[instance.name].ships_logs:
+                return _no_log()
             folder = repository.instance(instance.name)
             chain = engines[instance.name].log_chain()
             if request.check_only:
@@ -80,7 +84,7 @@ def log_cycle(request: LogCycleRequest) -> dict[str, Any]:
             data = {"result": "failed", "reason": f"interrupted: {type(error).__name__}"}
             repository.ledger.append("finished", ACTIVITY, run, actor=actor, data=data)
         raise
-    failed = sorted(name for name, result in results.items() if result["result"] not in ("good", "idle"))
+    failed = sorted(name for name, result in results.items() if result["result"] not in ("good", "idle", NO_LOG))
     answer: dict[str, Any] = {
         "changed": any(result["archived"] or result.get("would_archive") for result in results.values()),
         "failed": failed,
@@ -114,6 +118,16 @@ def _evidence(result: Mapping[str, Any]) -> dict[str, Any]:
         if result.get(key):
             kept[key] = result[key]
     return kept
+
+
+def _no_log() -> dict[str, Any]:
+    return {
+        "result": NO_LOG,
+        "message": "Its full backups are logical: it can be recovered to the moment of each of them alone, to none between"
+        " (B3). The method physical has its logs shipped.",
+        "archived": [],
+        "findings": [],
+    }
 
 
 def _no_lineage() -> dict[str, Any]:

@@ -125,7 +125,13 @@ def log_shipping(request: LogShippingRequest) -> dict[str, Any]:
     choice(request.state, STATES, "state")
     choice(request.supervisor, SUPERVISORS, "supervisor")
     repository = Repository.open(request.repository)
-    receiver = engine_for(request.instance).receiver()
+    engine = engine_for(request.instance)
+    receiver = engine.receiver()
+    if request.state == "present" and not engine.ships_logs:
+        raise InputError(
+            f"The full backups of {request.instance.name} are logical: no log can follow them.",
+            "Set its method to physical, or leave it out of log_shipping.",
+        )
     if receiver is None:
         raise InputError(
             f"The engine {request.instance.engine} of {request.instance.name} has no log stream.",

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -17,6 +18,7 @@ from .chain import BinlogChain
 from .client import MariaDBClient
 from .full import PhysicalBackup
 from .inspect import inspect_server
+from .logical import LogicalBackup, look_closer, verify_dump
 from .receiver import BinlogReceiver
 
 
@@ -24,14 +26,26 @@ class MariaDBEngine(Engine):
     """A MariaDB server, 10.11 and later."""
 
     name: ClassVar[str] = "mariadb"
-    methods: ClassVar[tuple[str, ...]] = ("physical",)
+    methods: ClassVar[tuple[str, ...]] = ("physical", "logical")
 
     def inspect(self) -> Inspection:
-        return inspect_server(self.instance, MariaDBClient(self.instance), self.instance.method or self.methods[0])
+        client = MariaDBClient(self.instance)
+        found = inspect_server(self.instance, client, self.instance.method or self.methods[0])
+        if self.ships_logs or found.problems:
+            return found
+        problems, warnings = look_closer(client, found)
+        return replace(found, problems=problems, warnings=[*found.warnings, *warnings])
 
     @contextmanager
     def full_backup(self, workdir: Path) -> Iterator[FullBackup]:
-        yield PhysicalBackup(self.instance)
+        if self.ships_logs:
+            yield PhysicalBackup(self.instance)
+        else:
+            yield LogicalBackup(self.instance, MariaDBClient(self.instance), workdir)
+
+    @property
+    def ships_logs(self) -> bool:
+        return self.instance.method != "logical"
 
     def log_chain(self) -> LogChain:
         return BinlogChain(self.instance)
@@ -40,6 +54,8 @@ class MariaDBEngine(Engine):
         return BinlogReceiver(self.instance)
 
     def verify_deep(self, folder: Path, manifest: Mapping[str, Any]) -> Mapping[str, Any]:
+        if manifest["method"] == "logical":
+            return verify_dump(folder, manifest)
         tool = find_tool("mariadb-backup", "mariadb-backup")
         prepared = run(
             Stage((tool, "--prepare", f"--target-dir={folder / 'backup.mbstream'}"), label="mariadb-backup --prepare"),

@@ -16,7 +16,7 @@ from ...process import Stage, find_tool, run
 from ..base import Inspection, Problem
 from .client import MariaDBClient
 
-_SYSTEM = "('information_schema','performance_schema','mysql','sys')"
+SYSTEM_DATABASES = "('information_schema','performance_schema','mysql','sys')"
 _VERSION = re.compile(r"(\d+)\.(\d+)\.(\d+)")
 # What the account on the backup host needs; without TRIGGER, SHOW VIEW or EVENT the server hides such objects
 # instead of refusing, and a dump or a count silently lacks them.
@@ -24,19 +24,19 @@ SEES_EVERYTHING = ("SELECT", "SHOW VIEW", "TRIGGER", "EVENT", "PROCESS")
 SHIPS_LOGS = ("RELOAD", "BINLOG MONITOR", "REPLICATION SLAVE")
 _GRANT = re.compile(r"^GRANT (.+?) ON \*\.\* TO ")
 _OBJECTS = f"""
-SELECT 'tables', COUNT(*) FROM information_schema.TABLES WHERE TABLE_TYPE='BASE TABLE' AND TABLE_SCHEMA NOT IN {_SYSTEM}
-UNION ALL SELECT 'views', COUNT(*) FROM information_schema.TABLES WHERE TABLE_TYPE='VIEW' AND TABLE_SCHEMA NOT IN {_SYSTEM}
-UNION ALL SELECT 'sequences', COUNT(*) FROM information_schema.TABLES WHERE TABLE_TYPE='SEQUENCE' AND TABLE_SCHEMA NOT IN {_SYSTEM}
-UNION ALL SELECT 'triggers', COUNT(*) FROM information_schema.TRIGGERS WHERE TRIGGER_SCHEMA NOT IN {_SYSTEM}
-UNION ALL SELECT 'routines', COUNT(*) FROM information_schema.ROUTINES WHERE ROUTINE_SCHEMA NOT IN {_SYSTEM}
-UNION ALL SELECT 'events', COUNT(*) FROM information_schema.EVENTS WHERE EVENT_SCHEMA NOT IN {_SYSTEM}
-UNION ALL SELECT 'databases', COUNT(*) FROM information_schema.SCHEMATA WHERE SCHEMA_NAME NOT IN {_SYSTEM};
+SELECT 'tables', COUNT(*) FROM information_schema.TABLES WHERE TABLE_TYPE IN ('BASE TABLE','SYSTEM VERSIONED') AND TABLE_SCHEMA NOT IN {SYSTEM_DATABASES}
+UNION ALL SELECT 'views', COUNT(*) FROM information_schema.TABLES WHERE TABLE_TYPE='VIEW' AND TABLE_SCHEMA NOT IN {SYSTEM_DATABASES}
+UNION ALL SELECT 'sequences', COUNT(*) FROM information_schema.TABLES WHERE TABLE_TYPE='SEQUENCE' AND TABLE_SCHEMA NOT IN {SYSTEM_DATABASES}
+UNION ALL SELECT 'triggers', COUNT(*) FROM information_schema.TRIGGERS WHERE TRIGGER_SCHEMA NOT IN {SYSTEM_DATABASES}
+UNION ALL SELECT 'routines', COUNT(*) FROM information_schema.ROUTINES WHERE ROUTINE_SCHEMA NOT IN {SYSTEM_DATABASES}
+UNION ALL SELECT 'events', COUNT(*) FROM information_schema.EVENTS WHERE EVENT_SCHEMA NOT IN {SYSTEM_DATABASES}
+UNION ALL SELECT 'databases', COUNT(*) FROM information_schema.SCHEMATA WHERE SCHEMA_NAME NOT IN {SYSTEM_DATABASES};
 """  # noqa: S608 - a constant of this file, nothing from outside
 _SIZES = f"""
 SELECT COALESCE(SUM(FILE_SIZE),0) FROM information_schema.INNODB_SYS_TABLESPACES;
 SELECT COALESCE(SUM(DATA_LENGTH+INDEX_LENGTH),0) FROM information_schema.TABLES WHERE ENGINE IS NOT NULL AND ENGINE<>'InnoDB';
 SELECT CONCAT(TABLE_SCHEMA,'.',TABLE_NAME) FROM information_schema.TABLES
- WHERE TABLE_TYPE='BASE TABLE' AND ENGINE IN ('MyISAM','Aria','CSV','ARCHIVE','MRG_MyISAM') AND TABLE_SCHEMA NOT IN {_SYSTEM}
+ WHERE TABLE_TYPE='BASE TABLE' AND ENGINE IN ('MyISAM','Aria','CSV','ARCHIVE','MRG_MyISAM') AND TABLE_SCHEMA NOT IN {SYSTEM_DATABASES}
  ORDER BY 1;
 """  # noqa: S608
 _VARIABLES = (
@@ -92,6 +92,11 @@ def tool_version(shown: str) -> str:
     return marked.group(1) if marked else ""
 
 
+def count_objects(client: MariaDBClient) -> dict[str, int]:
+    """Return how many objects of each kind the account sees, without the server's own."""
+    return {str(row[0]): int(row[1] or 0) for row in client.query(_OBJECTS)}
+
+
 def inspect_server(instance: Instance, client: MariaDBClient, method: str) -> Inspection:
     """Return what was found; see :class:`~..base.Inspection`."""
     variables = server_variables(client)
@@ -106,10 +111,13 @@ def inspect_server(instance: Instance, client: MariaDBClient, method: str) -> In
                 f"As an administrator run: GRANT {privilege} ON *.* TO {_quoted(account)};",
             )
         )
-    objects = {str(row[0]): int(row[1] or 0) for row in client.query(_OBJECTS)}
+    objects = count_objects(client)
     sizes = client.query(_SIZES)
     non_transactional = [row[0] or "" for row in sizes[2:]]
     tools = {"mariadb": tool_version(run(Stage((find_tool("mariadb", "mariadb-client"), "--version"))).stdout.decode())}
+    if method == "logical":
+        tool = Stage((find_tool("mariadb-dump", "mariadb-client"), "--version"))
+        tools["mariadb-dump"] = tool_version(run(tool).stdout.decode())
     if method == "physical":
         problems += _agent_problems(instance, version, tools)
         if non_transactional:
@@ -117,7 +125,7 @@ def inspect_server(instance: Instance, client: MariaDBClient, method: str) -> In
                 f"{len(non_transactional)} tables are not transactional; writes to them wait while the backup copies them: "
                 + ", ".join(non_transactional[:20])
             )
-    if variables.get("log_bin") != "ON":
+    if method == "physical" and variables.get("log_bin") != "ON":
         warnings.append(
             "The binary log is off: no recovery to a point in time (B3). Set log_bin and restart the server at a time of your choice."
         )
