@@ -25,7 +25,9 @@ class Block:
 def fenced(path: Path) -> list[Block]:
     """Return a document's fenced blocks in order."""
     blocks: list[Block] = []
-    section, language, lines = "", None, []
+    section = ""
+    language: str | None = None
+    lines: list[str] = []
     for line in path.read_text(encoding="utf-8").splitlines(keepends=True):
         if language is None and line.startswith("```"):
             language, lines = line[3:].strip(), []
