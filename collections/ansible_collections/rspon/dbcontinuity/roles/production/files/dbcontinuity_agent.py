@@ -214,6 +214,7 @@ class Tools:
             )
             pipe(self.first.stdout).close()
             self.processes.append(second)
+        self._heart = watch_over([each.pid for each in self.processes])
         self.readers = [StderrReader(pipe(each.stderr)) for each in self.processes]
 
     def kill(self) -> None:
@@ -235,21 +236,34 @@ class Tools:
         try:
             while True:
                 ready = select.select([source], [], [], 1.0)[0]
-                self._check_commit_block()
+                self._check()
                 if not ready:
                     output.check_reader()
                     continue
                 count = os.readv(source, [buffer])
                 if count == 0:
                     break
-                output.write(view[:count], self._check_commit_block)
+                output.write(view[:count], self._check)
+            self._rest()
             return [process.wait(timeout=300) for process in self.processes]
         except subprocess.TimeoutExpired as error:
             raise AgentError(f"{error.cmd[0]} closed its output but did not end; it was killed") from None
         finally:
+            self._rest()
             self.kill()
 
-    def _check_commit_block(self) -> None:
+    def _rest(self) -> None:
+        if self._heart >= 0:
+            os.close(self._heart)
+            self._heart = -1
+
+    def _check(self) -> None:
+        try:
+            os.write(self._heart, b".")
+        except BrokenPipeError:
+            raise AgentError(
+                f"the agent stood still for {STALL_SECONDS:g} seconds; its guard ended the work so that it does not hold up production"
+            ) from None
         since = self.readers[0].commits_blocked_since
         if since is not None and monotonic() - since > COMMIT_BLOCK_SECONDS:
             raise AgentError(
@@ -259,6 +273,28 @@ class Tools:
     def stderr(self) -> str:
         """Return the end of what the tools said."""
         return "\n".join(reader.text() for reader in self.readers)
+
+
+def watch_over(groups: Sequence[int]) -> int:
+    """Start a process that kills the tools when this one stands still; return where to tell it that it does not.
+
+    What stalls may be the agent itself: stopped, or swapped out.
+    """
+    ears, heart = os.pipe()
+    if os.fork():
+        os.close(ears)
+        os.set_blocking(heart, False)
+        return heart
+    try:
+        os.dup2(ears, 0)
+        os.closerange(1, 256)
+        while select.select([0], [], [], STALL_SECONDS)[0]:
+            if not os.read(0, 4096):
+                os._exit(0)
+        for group in groups:
+            os.killpg(group, signal.SIGKILL)
+    finally:
+        os._exit(0)
 
 
 def pipe(stream: Optional[BinaryIO | Any]) -> Any:
