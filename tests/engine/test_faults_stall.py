@@ -254,6 +254,17 @@ def test_over_ssh_everything_works_databases_and_folders(server: MariaDBServer, 
         assert done["instances"]["scan"]["result"] == "good", done
         verified = called("backup_verify", {**cycle, "level": "deep"})
         assert verified["failed"] == [], verified
+        # Behind some sshd input and output are one socket, which does not block: a pause is not the end.
+        argv = Agent(**sshd.agent()).argv("archive", "scan")
+        asked = subprocess.Popen(argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+        assert asked.stdin is not None
+        for path in list(documents.iterdir())[:3]:
+            asked.stdin.write(os.fsencode(path) + b"\0")
+            asked.stdin.flush()
+            time.sleep(0.5)
+        archived, said = asked.communicate(timeout=30)
+        assert b'"ok": true' in said, said
+        assert archived.count(b"ustar") >= 3
         # A host key that is not the pinned one.
         known = sshd.folder / "known_hosts"
         known.write_text(known.read_text().split(" ")[0] + " " + (sshd.folder / "client.pub").read_text())

@@ -446,7 +446,7 @@ def within(roots: Sequence[str], path: bytes) -> bool:
 def read_input() -> bytes:
     """Return what standard input has next, empty at its end.
 
-    Behind sshd it is the same socket as standard output, which does not block.
+    Behind some sshd it is the same socket as standard output, which does not block.
     """
     while True:
         select.select([0], [], [])
