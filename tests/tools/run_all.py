@@ -132,7 +132,12 @@ def stages() -> list[Stage]:
         Stage("sanity", "sanity", 2, module("tests.tools.run_sanity"), 20),
         pytest_stage("engine", ["tests/engine", "tests/demo"], wave=3, minutes=25, marks="not slow"),
         pytest_stage(
-            "slow", ["tests/unit", "tests/engine", "tests/demo", "tests/hosts"], wave=4, minutes=120, marks="slow", long=True
+            "slow",
+            ["tests/unit", "tests/engine", "tests/demo", "tests/hosts"],
+            wave=4,
+            minutes=120,
+            marks="slow",
+            long=True,
         ),
         molecule_stage("molecule", platform, wave=5),
         molecule_stage("molecule-debian13", "debian13", wave=6, long=True),

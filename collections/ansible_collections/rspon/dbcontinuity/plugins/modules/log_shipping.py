@@ -130,6 +130,7 @@ details:
 from pathlib import Path
 
 from ansible.module_utils.basic import AnsibleModule
+
 from ansible_collections.rspon.dbcontinuity.plugins.module_utils.bridge import (
     ACTOR_OPTIONS,
     INSTANCE_OPTIONS,
