@@ -19,7 +19,7 @@ import pytest
 from ansible_collections.rspon.dbcontinuity.plugins.module_utils.instance import Instance
 from demo.servers import MariaDBServer, PostgreSQLServer, sweep, workspace
 from tests.documents import PROJECT, Block, fenced
-from tests.postgresql_support import Receiver, backup, cycle, instance
+from tests.postgresql_support import Receiver, backup, cycle, instance, write_service
 from tests.support import Place, make_place
 
 pytestmark = [
@@ -27,7 +27,7 @@ pytestmark = [
     pytest.mark.skipif(os.geteuid() != 0, reason="the document asks for a root shell"),
 ]
 DOCUMENT = PROJECT / "docs" / "restore-by-hand.md"
-BLOCKS = [block for block in fenced(DOCUMENT) if block.language == "bash"]
+BLOCKS = [block for block in fenced(DOCUMENT) if block.language.split()[:1] == ["bash"]]
 SETTINGS, DERIVED = BLOCKS[:2]
 # By section, the last lines that the text promises of its blocks.
 PROMISES = {
@@ -37,6 +37,7 @@ PROMISES = {
     "4a.": ("mysqld is alive", "replayed", "sequences moved"),
     "4b.": ("target: recovery_target_lsn", "open, in recovery: false"),
     "4c.": ("changes applied: 2", "as listed:"),
+    "4d.": ("loaded",),
     "5.": (),
 }
 
@@ -71,9 +72,10 @@ class Reader:
             ["bash", "-c", self.settings() + block.text], capture_output=True, text=True, check=False, cwd="/"
         )
 
-    def section(self, start: str, *, without_last: bool = False) -> list[str]:
-        """Run the blocks of a section in order; what each printed."""
-        blocks = [block for block in BLOCKS[2:] if block.section.startswith(start)]
+    def section(self, start: str, *, without_last: bool = False, engine: str = "") -> list[str]:
+        """Run the blocks of a section in order, of those for one engine its own; what each printed."""
+        wanted = ("bash", f"bash {engine}")
+        blocks = [block for block in BLOCKS[2:] if block.section.startswith(start) and block.language in wanted]
         assert blocks, start
         said = []
         for block in blocks[:-1] if without_last else blocks:
@@ -164,6 +166,7 @@ def mariadb(base: Path, place: Place) -> Iterator[Site]:
         write("log 3")
         server.query("INSERT INTO arsip VALUES (7)", "simrs")
         assert cycle(place, one)["result"] == "good"
+        backup(place, place.mariadb("dump", server, method="logical"))
         server.stop()  # the copy must not need it
         yield Site(one, moment)
 
@@ -248,6 +251,21 @@ def test_a_link_that_leads_out_is_refused(base: Path, place: Place, mariadb: Sit
     assert "/var/lib" in done.stdout
 
 
+def test_a_dump_of_mariadb_is_loaded_into_a_throwaway_server(base: Path, place: Place, mariadb: Site) -> None:
+    pasting = reader(place, base, "dump", "back-dump")
+    unpacking = next(block for block in BLOCKS if block.section.startswith("3."))
+    refused = pasting.paste(unpacking)  # its commands would load into the server that answers by default
+    assert refused.returncode != 0
+    assert "STOP: this set is a dump" in refused.stdout
+    assert not pasting.work.exists()
+    pasting.section("4d.", engine="mariadb")
+    try:
+        rows = ["before", "log 1", "log 2", "log 2, after the moment", "log 3"]
+        assert ask_mariadb(pasting.work, "SELECT isi FROM kunjungan ORDER BY id") == rows
+    finally:
+        pasting.last("4a.")
+
+
 # -- PostgreSQL --
 
 
@@ -279,6 +297,10 @@ def postgresql(base: Path, place: Place) -> Iterator[Site]:
             write("log 3")
             server.query("INSERT INTO lama VALUES (7)")
             assert cycle(place, one)["result"] == "good"
+        dumper = server.account("dbc_dump", ("SUPERUSER",))
+        file = write_service(place.root / "credentials" / "labdump", "labdump", server, dumper.user, dumper.password)
+        server.query("ALTER TABLE lama SET TABLESPACE pg_default; DROP TABLESPACE arsip")
+        backup(place, Instance("labdump", "postgresql", method="logical", credentials=file, agent=place.agent))
         server.stop()
         yield Site(one, moment)
 
@@ -339,6 +361,16 @@ def test_postgresql_does_not_open_where_a_log_is_missing(base: Path, place: Plac
     said = [pasting.paste(block) for block in BLOCKS if block.section.startswith("4b.")][:-1]
     assert "open, in recovery: false" not in "".join(each.stdout for each in said)
     assert "recovery ended before configured recovery target was reached" in said[2].stdout
+
+
+def test_a_dump_of_postgresql_is_loaded_into_a_throwaway_server(base: Path, place: Place, postgresql: Site) -> None:
+    pasting = reader(place, base, "labdump", "lab-dump")
+    pasting.section("4d.", engine="postgresql")
+    try:
+        rows = ["before", "log 1", "log 2", "log 2, after the moment", "log 3"]
+        assert ask_postgresql(pasting.work, "SELECT isi FROM hasil ORDER BY id") == rows
+    finally:
+        pasting.last("4b.")
 
 
 # -- folders of files --
