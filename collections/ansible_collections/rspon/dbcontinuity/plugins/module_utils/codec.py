@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Optional
 
 from .errors import InputError, PrerequisiteError
-from .process import Stage, find_tool, run
+from .process import Finished, Stage, find_tool, run
 
 _RECIPIENT = re.compile(r"age1[02-9ac-hj-np-z]{58}|ssh-(ed25519|rsa) [A-Za-z0-9+/=]+( .*)?")
 _SUFFIXES = {"zstd": ".zst", "age": ".age"}
@@ -107,6 +107,12 @@ def decode_stages(names: Sequence[str], protection: Protection, artefact: Path) 
     return stages
 
 
+def _said(finished: Finished) -> str:
+    """Return what age said of the matter."""
+    lines = [line for line in finished.stderr.splitlines() if "report unexpected or unhelpful errors" not in line]
+    return "\n".join(lines).strip()
+
+
 def check_protection(protection: Protection) -> None:
     """Encrypt a byte to the recipients and, where the private key is here, read it back: before a backup needs it.
 
@@ -116,7 +122,7 @@ def check_protection(protection: Protection) -> None:
         return
     sealed = run(encrypt_stage(protection), stdin=b"dbcontinuity", check=False)
     if not sealed.ok:
-        raise PrerequisiteError(f"age refuses the recipients: {sealed.stderr.strip()}", "Correct recipients.")
+        raise PrerequisiteError(f"age refuses the recipients: {_said(sealed)}", "Correct recipients.")
     if protection.identity_file is not None:
         opened = run(
             Stage((find_tool("age"), "--decrypt", "-i", str(protection.identity_file), "-"), label="age"),
@@ -126,6 +132,6 @@ def check_protection(protection: Protection) -> None:
         if opened.stdout != b"dbcontinuity":
             raise PrerequisiteError(
                 f"The private key {protection.identity_file} does not open what is encrypted to the recipients:"
-                f" {opened.stderr.strip()}",
+                f" {_said(opened)}",
                 "Add the operations key's public half to recipients: age-keygen -y KEYFILE prints it.",
             )

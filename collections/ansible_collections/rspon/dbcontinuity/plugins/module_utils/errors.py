@@ -9,6 +9,7 @@ Ansible turns them into a failed result in one place.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 
 
@@ -23,9 +24,10 @@ class ContinuityError(Exception):
     kind = "error"
 
     def __init__(self, message: str, remedy: str = "", details: Mapping[str, object] | None = None) -> None:
-        super().__init__(message)
-        self.message = message
+        # One paragraph, whatever lines the tools that are quoted in it have printed.
+        self.message = re.sub(r"\s*\n\s*", " | ", message.strip())
         self.remedy = remedy
+        super().__init__(self.message)
         self.details: dict[str, object] = dict(details or {})
 
     def __str__(self) -> str:
