@@ -129,6 +129,44 @@ def missing_privilege(site: Site) -> None:
     site.server.query("REVOKE TRIGGER ON *.* FROM dbc_ship@'127.0.0.1'")
 
 
+def missing_agent(site: Site) -> None:
+    site.instance["agent"]["program"] = "/usr/local/libexec/none"
+
+
+def agent_does_not_know(site: Site) -> None:
+    (site.place.root / "agent" / "simrs.json").unlink()
+
+
+def no_ssh_host(site: Site) -> None:
+    site.instance["agent"]["transport"] = "ssh"
+
+
+def unreachable_host(site: Site) -> None:
+    site.instance["agent"].update({"transport": "ssh", "host": "127.0.0.1", "port": 1})
+
+
+def missing_tool_on_production(site: Site) -> None:
+    wrapper = site.tmp / "agent"
+    wrapper.write_text(
+        AGENT_PROGRAM.read_text().replace('"mariadb": ("mariadb-backup",', '"mariadb": ("mariadb-backup-gone",')
+    )
+    wrapper.chmod(0o755)
+    assert "mariadb-backup-gone" in wrapper.read_text()
+    site.instance["agent"]["program"] = str(wrapper)
+
+
+def version_mismatch(site: Site) -> None:
+    wrapper = site.tmp / "agent"
+    wrapper.write_text(
+        '#!/bin/bash\nif [ "$3" = probe ]; then\n'
+        """echo '{"agent_version": 1, "engine": "mariadb", "tools": {"mariadb-backup": "based on MariaDB server 10.6.5-MariaDB"}}'\n"""
+        """echo 'DBC-AGENT {"ok": true}' >&2\nexit 0\nfi\n"""
+        f'exec {AGENT_PROGRAM} "$@"\n'
+    )
+    wrapper.chmod(0o755)
+    site.instance["agent"]["program"] = str(wrapper)
+
+
 def unusable_recipient(site: Site) -> None:
     site.arguments["recipients"] = ["age1" + "q" * 58]
 
