@@ -170,6 +170,10 @@ def test_what_a_server_answers_is_read_by_tag() -> None:
         "privilege": {"'a'@'b'": ["SELECT", "EVENT"]},
         "odd": {"": [""]},
     }
+    assert preflight.server_look("hba error|7|a|b\ncoming|x|1\ncoming|x|2", "|") == {
+        "hba error": {"7": ["a|b"]},
+        "coming": {"x": "2"},
+    }
 
 
 INSTANCES: dict[str, Any] = {

@@ -39,15 +39,15 @@ _CERTIFICATE_DAYS_LEFT = 30
 _ROOM_LEFT = 0.1
 
 
-def server_look(text: str) -> dict[str, dict[str, Any]]:
-    """Return what a server answered: lines of tag, key and value, separated by tabs.
+def server_look(text: str, separator: str = "\t") -> dict[str, dict[str, Any]]:
+    """Return what a server answered: lines of tag, key and value.
 
     :returns: by tag and key; the tags ``variable`` and ``coming`` (what a restart will bring) have one value for a key,
         the last, any other has a list.
     """
     look: dict[str, dict[str, Any]] = {}
     for line in text.splitlines():
-        tag, key, value = [*line.split("\t"), "", ""][:3]
+        tag, key, value = [*line.split(separator, 2), "", ""][:3]
         if tag in ("variable", "coming"):
             look.setdefault(tag, {})[key.lower()] = value
         else:
