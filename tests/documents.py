@@ -5,9 +5,12 @@
 
 from __future__ import annotations
 
+import json
 import re
 from dataclasses import dataclass
 from pathlib import Path
+
+import jsonschema
 
 PROJECT = Path(__file__).parent.parent
 _HEADING = re.compile(r"#{1,6} (.+)")
@@ -51,3 +54,10 @@ def headings(path: Path) -> list[int]:
         elif not inside and _HEADING.match(line):
             levels.append(len(line) - len(line.lstrip("#")))
     return levels
+
+
+def validator(name: str) -> jsonschema.Draft202012Validator:
+    """Return the validator of a published schema: manifest, log-record or ledger-record."""
+    values = json.loads((PROJECT / "docs" / f"{name}.schema.json").read_text(encoding="utf-8"))
+    jsonschema.Draft202012Validator.check_schema(values)
+    return jsonschema.Draft202012Validator(values)

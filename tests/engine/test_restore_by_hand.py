@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import shutil
@@ -18,7 +19,7 @@ import pytest
 
 from ansible_collections.rspon.dbcontinuity.plugins.module_utils.instance import Instance
 from demo.servers import MariaDBServer, PostgreSQLServer, sweep, workspace
-from tests.documents import PROJECT, Block, fenced
+from tests.documents import PROJECT, Block, fenced, validator
 from tests.postgresql_support import Receiver, backup, cycle, instance, write_service
 from tests.support import Place, make_place
 
@@ -371,6 +372,16 @@ def test_a_dump_of_postgresql_is_loaded_into_a_throwaway_server(base: Path, plac
         assert ask_postgresql(pasting.work, "SELECT isi FROM hasil ORDER BY id") == rows
     finally:
         pasting.last("4b.")
+
+
+def test_what_is_stored_of_real_servers_holds_the_published_schemas(
+    place: Place, mariadb: Site, postgresql: Site
+) -> None:
+    for name, pattern, least in (("manifest", "*/full/*/manifest.json", 6), ("log-record", "*/logs/*/0*.json", 6)):
+        found = sorted(place.repository.glob(pattern))
+        assert len(found) >= least
+        for path in found:
+            validator(name).validate(json.loads(path.read_text()))
 
 
 # -- folders of files --
