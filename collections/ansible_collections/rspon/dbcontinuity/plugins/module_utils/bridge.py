@@ -86,7 +86,9 @@ def window_from(values: Optional[Mapping[str, Any]]) -> Optional[Window]:
 def progress_from(params: Mapping[str, Any]) -> Progress:
     """Return where progress is told."""
     path = params.get("progress_file")
-    return Progress(absolute(path, "progress_file") if path else None)
+    progress = Progress(absolute(path, "progress_file") if path else None)
+    progress.advance(0)  # so that whoever watches knows from the beginning which process to end
+    return progress
 
 
 def _end(_number: int, _frame: object) -> None:

@@ -10,6 +10,9 @@ Check mode, a user's own ``async:`` and connections without background jobs run 
 from __future__ import annotations
 
 import json
+import os
+import signal
+import threading
 import time
 from typing import Any
 
@@ -24,6 +27,27 @@ POLL_SECONDS = 2.0
 PRINT_EVERY_SECONDS = 15.0
 PRINT_EVERY_PERCENT = 10
 JOB_LIMIT_SECONDS = 7 * 24 * 3600
+
+
+class Interrupted(BaseException):
+    """The playbook was interrupted; Ansible's own handler would end the process here and leave the job running."""
+
+    def __init__(self, number: int) -> None:
+        super().__init__(number)
+        self.number = number
+
+
+def _catch_signals() -> dict[int, Any]:
+    """Have SIGINT and SIGTERM raise :class:`Interrupted` once; return the handlers that stood there."""
+    if threading.current_thread() is not threading.main_thread():
+        return {}
+
+    def interrupt(number: int, _frame: object) -> None:
+        for each in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(each, signal.SIG_IGN)
+        raise Interrupted(number)
+
+    return {number: signal.signal(number, interrupt) for number in (signal.SIGINT, signal.SIGTERM)}
 
 
 class ProgressAction(ActionBase):
@@ -48,6 +72,7 @@ class ProgressAction(ActionBase):
         self._task.async_val = JOB_LIMIT_SECONDS
         job = ""
         finished = False
+        handlers = _catch_signals()
         try:
             started = self._execute_module(module_args=arguments, task_vars=task_vars, wrap_async=True)
             job = str(started.get("ansible_job_id", ""))
@@ -57,11 +82,21 @@ class ProgressAction(ActionBase):
             outcome = self._wait(job, progress_file, task_vars)
             finished = True
             return outcome
+        except Interrupted as interrupted:
+            # As Ansible would have ended this process, but the work behind it first.
+            self._cancel(progress_file)
+            finished = True
+            for number, handler in handlers.items():
+                signal.signal(number, handler)
+            os.kill(os.getpid(), interrupted.number)
+            raise
         finally:
             self._task.async_val = 0
             if job and not finished:
                 self._cancel(progress_file)
             self._remove_tmp_path(folder, force=True)
+            for number, handler in handlers.items():
+                signal.signal(number, handler)
 
     def _wait(self, job: str, progress_file: str, task_vars: dict[str, Any]) -> dict[str, Any]:
         last: dict[str, Any] = {}
@@ -78,7 +113,7 @@ class ProgressAction(ActionBase):
                 status.setdefault("msg", f"the background job {job} cannot be asked")
                 return {**status, "failed": True}
             state = self._read(progress_file)
-            if not state:
+            if not state.get("phase"):
                 continue
             due = time.monotonic() - printed_at >= PRINT_EVERY_SECONDS
             step = state.get("percent", 0) - last.get("percent", 0) >= PRINT_EVERY_PERCENT
