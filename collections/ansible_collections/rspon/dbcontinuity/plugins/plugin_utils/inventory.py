@@ -5,10 +5,11 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
-from datetime import datetime, timedelta
+from datetime import datetime, timedelta, timezone
 from typing import Any, Optional
-from zoneinfo import ZoneInfo
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from ansible.errors import AnsibleFilterError
 
@@ -112,13 +113,16 @@ def due_slot(activity: Mapping[str, Any], zone: str, now: Optional[str] = None) 
     day, start = str(activity.get("day", "")), str(activity.get("start", ""))
     if day not in DAYS:
         raise AnsibleFilterError(f"The day {day!r} is not known. Use one of: {', '.join(DAYS)}.")
-    parts = start.split(":")
-    if len(parts) != 2 or not all(part.isdigit() for part in parts):
+    match = re.fullmatch(r"([01][0-9]|2[0-3]):([0-5][0-9])", start)
+    if match is None:
         raise AnsibleFilterError(
             f"The time {start!r} is not HH:MM. Quote it in YAML ('12:00'): without quotes YAML reads a number."
         )
-    local = (datetime.fromisoformat(now) if now else datetime.now().astimezone()).astimezone(ZoneInfo(zone))
-    due = local.replace(hour=int(parts[0]), minute=int(parts[1]), second=0, microsecond=0)
+    try:
+        local = (_moment(now) if now else datetime.now(timezone.utc)).astimezone(ZoneInfo(zone))
+    except (ZoneInfoNotFoundError, ValueError, OSError):
+        raise AnsibleFilterError(f"The time zone {zone!r} is not known. Use a name such as Asia/Jakarta.") from None
+    due = local.replace(hour=int(match.group(1)), minute=int(match.group(2)), second=0, microsecond=0, fold=0)
     due -= timedelta(days=(local.weekday() - DAYS.index(day)) % 7)
     if due > local:
         due -= timedelta(days=7)
@@ -135,9 +139,12 @@ def human_bytes(value: float) -> str:
     raise AssertionError("unreachable")
 
 
+def _moment(text: str) -> datetime:
+    return datetime.fromisoformat(text.replace("Z", "+00:00"))
+
+
 def local_time(moment: Optional[str], zone: str) -> str:
     """Return a moment of the evidence (UTC) as the site reads it; a dash where there is none."""
     if not moment:
         return "-"
-    aware = datetime.fromisoformat(moment.replace("Z", "+00:00"))
-    return aware.astimezone(ZoneInfo(zone)).strftime("%Y-%m-%d %H:%M:%S %Z")
+    return _moment(moment).astimezone(ZoneInfo(zone)).strftime("%Y-%m-%d %H:%M:%S %Z")

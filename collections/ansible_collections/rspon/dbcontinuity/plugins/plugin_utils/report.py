@@ -44,11 +44,13 @@ def run_failures(hostvars: Mapping[str, Any], hosts: Sequence[str], variable: st
     failures = []
     for host in hosts:
         result = hostvars[host].get(variable)
-        if result is None:
+        if result is None or (result.get("skipped") and not result.get("results")):
             failures.append(f"{host}: not run.")
             continue
         for one in result.get("results", [result]):
-            if one.get("failed") or one.get("unreachable"):
+            if one.get("skipped"):
+                failures.append(f"{host}: skipped, although it was due.")
+            elif one.get("failed") or one.get("unreachable"):
                 item = one.get("item")
                 where = f"{host}, {item['name']}" if isinstance(item, Mapping) and "name" in item else host
                 failures.append(f"{where}: {one.get('msg', 'failed without a reason')}")
@@ -62,7 +64,7 @@ def full_backup_report(registered: Mapping[str, Any], zone: str) -> list[str]:
     for result in results:
         name = result.get("item", {}).get("name", "?")
         if result.get("failed"):
-            rows.append((name, "FAILED", result.get("msg", ""), "", "", ""))
+            rows.append((name, "FAILED", "-", "-", "-", "-"))
             continue
         window = result.get("window") or {}
         kept = "-" if not window else "kept" if window["kept"] else "NOT kept"
@@ -81,6 +83,8 @@ def full_backup_report(registered: Mapping[str, Any], zone: str) -> list[str]:
         )
     lines = table(rows, ("instance", "full backup", "set", "size", "took", "window"))
     for result in results:
+        if result.get("failed"):
+            lines.append(f"{result.get('item', {}).get('name', '?')}: {result.get('msg', 'failed without a reason')}")
         lines += [f"note on {result['item']['name']}: {warning}" for warning in result.get("warnings") or []]
     return lines
 
@@ -139,7 +143,8 @@ def status_report(info: Mapping[str, Any], instances: Mapping[str, Any], zone: s
             notes.append(f"{name}: there is no full backup. Run the playbook full_backup with -e dbc_only={name}.")
             continue
         whole = lineage is None or lineage["whole"]
-        colour = "RED" if not whole or one["damaged_sets"] else "GREEN" if newest["by_logs"] else "AMBER"
+        damaged = [*one["damaged_sets"], *one.get("damaged_lineages", [])]
+        colour = "RED" if not whole or damaged else "GREEN" if newest["by_logs"] else "AMBER"
         lag = lineage["state"].get("lag_seconds") if lineage else None
         last = one["sets"][0]
         rows.append(
@@ -161,7 +166,7 @@ def status_report(info: Mapping[str, Any], instances: Mapping[str, Any], zone: s
             notes.append(f"{name}: no log was archived since the last full backup. Run the playbook ship_logs.")
         elif not last["point_in_time_recovery"]:
             notes.append(f"{name}: its backups have no recovery to a point in time (B3).")
-        notes += [f"{name}: {damaged}" for damaged in one["damaged_sets"]]
+        notes += [f"{name}: {each}" for each in damaged]
     lines = table(rows, ("instance", "now", "recoverable from", "recoverable to", "lag", "last full backup"))
     lines += [*notes, f"free space: {human_bytes(info['free_bytes'])}", f"ledger head: {info['ledger_head']}"]
     return "\n".join(lines)
