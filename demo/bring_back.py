@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import time
 from dataclasses import dataclass
@@ -111,9 +112,11 @@ def mariadb(repository: Path, instance: str, key: Path, base: Path) -> tuple[Mar
     server.start()
     logs = decode(found, key, base / "logs")
     start = found.manifest["position"]["start"]
+    names = [log.name for log in logs]
+    if logs and start["file"] not in names:
+        raise ServerError(f"the backup starts in {start['file']}, which the chain does not hold")
+    logs = logs[names.index(start["file"]) :] if logs else []
     if logs:
-        if logs[0].name != start["file"]:
-            raise ServerError(f"the first log is {logs[0].name}, the backup starts in {start['file']}")
         replay(server, logs, int(start["offset"]))
         advance_sequences(server)
     return server, time.monotonic() - began
@@ -203,29 +206,37 @@ def postgresql(repository: Path, instance: str, key: Path, base: Path) -> tuple[
 
 
 def files(repository: Path, instance: str, key: Path, base: Path) -> tuple[Path, float]:
-    """Bring folders back below a folder, with every archive of changes and deletion applied; the seconds it took."""
+    """Bring folders back below a folder, to the state of the newest archive of changes; the seconds it took.
+
+    What an archive says is gone goes before the archive is unpacked, so that no removal goes through a link that
+    came instead; at the end goes whatever the newest listing does not have.
+    """
     began = time.monotonic()
     found = held(repository, instance)
     base.mkdir(parents=True)
     for artefact in (found.path / "files.tar.zst.age", *found.logs):
-        bash(
-            f"age --decrypt -i '{key}' '{artefact}' | zstd -qdc | tar -x --acls --xattrs --numeric-owner -C '{base}'",
-            base,
-        )
-        if (base / ".dbcontinuity").exists():
+        decoded = f"age --decrypt -i '{key}' '{artefact}' | zstd -qdc"
+        if artefact in found.logs:
+            bash(f"{decoded} | tar -x -C '{base}' .dbcontinuity", base)
             bash("sed -z 's|^/||' .dbcontinuity/deleted | xargs -0 -r rm -rf --", base)
-            bash("mv .dbcontinuity/listing.jsonl listing.jsonl && rm -r .dbcontinuity", base)
-    if (base / "listing.jsonl").exists():
-        folder_times(base)
+        bash(f"{decoded} | tar -x --acls --xattrs --numeric-owner -C '{base}'", base)
+    if found.logs:
+        as_listed(base, base / ".dbcontinuity" / "listing.jsonl")
     return base, time.monotonic() - began
 
 
-def folder_times(base: Path) -> None:
-    """Give folders their times back: unpacking a file into one moved them."""
-    with (base / "listing.jsonl").open() as lines:
-        for line in lines:
-            entry = json.loads(line)
-            if entry["kind"] == "folder":
-                path = f"{base}{entry['path']}"
-                os.utime(path, ns=(entry["modified"], entry["modified"]))
-    (base / "listing.jsonl").unlink()
+def as_listed(base: Path, listing: Path) -> None:
+    """Remove what the newest listing does not have, and give folders their times back."""
+    entries = [json.loads(line) for line in listing.read_text().splitlines()]
+    shutil.rmtree(base / ".dbcontinuity")
+    known = {f"{base}{entry['path']}" for entry in entries}
+    roots = [path for path in sorted(known) if os.path.dirname(path) not in known]
+    for root in roots:
+        for folder, folders, names in os.walk(root, topdown=False):
+            for each in (*names, *folders):
+                path = os.path.join(folder, each)
+                if path not in known:
+                    shutil.rmtree(path) if os.path.isdir(path) and not os.path.islink(path) else os.unlink(path)
+    for entry in entries:
+        if entry["kind"] == "folder":
+            os.utime(f"{base}{entry['path']}", ns=(entry["modified"], entry["modified"]))

@@ -79,7 +79,13 @@ class Demo:
         """Run a playbook as its user would, showing what it prints; its output."""
         where = PROJECT / "playbooks" / f"{name}.yml"
         path = where if where.exists() else PROJECT / "demo" / f"{name}.yml"
-        command = [str(Path(sys.executable).with_name("ansible-playbook")), str(path), *words]
+        command = [
+            str(Path(sys.executable).with_name("ansible-playbook")),
+            str(path),
+            "-e",
+            f"dbc_demo={self.place.root}",
+            *words,
+        ]
         print(f"\n$ ansible-playbook {path.relative_to(PROJECT)} {' '.join(words)}".rstrip(), flush=True)
         environment = {**os.environ, "ANSIBLE_CONFIG": str(PROJECT / "ansible.cfg"), "LC_ALL": "C.UTF-8"}
         began = time.monotonic()
@@ -263,7 +269,7 @@ def finish(demo: Demo, good: bool, seconds: float) -> int:
         "recoverable": ranges,
         "steps_seconds": demo.seconds,
         "evidence": str(place.repository / "ledger"),
-        "next": ["ansible-playbook playbooks/status.yml", "docs/first-day.md"],
+        "next": ["LC_ALL=C.UTF-8 .venv/bin/ansible-playbook playbooks/status.yml", "docs/first-day.md"],
     }
     (place.root / "result.json").write_text(json.dumps(result, indent=2, ensure_ascii=False) + "\n")
     print()
@@ -276,8 +282,10 @@ def finish(demo: Demo, good: bool, seconds: float) -> int:
             f" in about {max(1, round(one['seconds']))} s"
         )
     print(f"\nevidence: {place.repository / 'ledger'} (and {place.root / 'result.json'})")
-    print("next: 1. ansible-playbook playbooks/status.yml      what could be recovered now, at any time")
-    print("      2. docs/first-day.md                         your own servers, in five steps")
+    print(
+        "next: 1. LC_ALL=C.UTF-8 .venv/bin/ansible-playbook playbooks/status.yml   what could be recovered, at any time"
+    )
+    print("      2. docs/first-day.md                                                your own servers, in five steps")
     print(f"\n{'The demo passed' if good else 'THE DEMO FAILED'} in {seconds:.0f} s.")
     return 0 if good else 1
 
@@ -292,7 +300,7 @@ def main() -> int:
     )
     given = parser.parse_args()
     try:
-        return run(Place(given.folder), given.megabytes, given.spoil)
+        return run(Place(given.folder.absolute()), given.megabytes, given.spoil)
     except ServerError as error:
         print(f"\nTHE DEMO FAILED: {error}", file=sys.stderr)
         return 1

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import IO, Any, Optional
 
 from ...agent_answer import agent_stage, trailer
-from ...clock import parse_moment, stamp, utc_now
+from ...clock import parse_moment, utc_now
 from ...errors import PipelineError
 from ...instance import Instance
 from ...lineage import Finding, LogRecord
@@ -82,7 +82,7 @@ class FilesChain(LogChain):
         with names.open("wb") as changed, (ours / "deleted").open("wb") as deleted:
             changes = compare(previous, listing, changed, deleted)
         os.link(listing, ours / "listing.jsonl")
-        name = f"changes-{stamp(began)}"
+        name = f"changes-{began:%Y%m%dT%H%M%S.%fZ}"
         target = workdir / f"{name}.tar"
         excused = self._archive(names, target)
         _add_ours(target, workdir)

@@ -145,6 +145,6 @@ class ArchiveBackup(FullBackup):
                 "objects": self._totals,
                 "changed_while_read": self._changed[:KEPT_NAMES],
             },
-            restore_by_hand=("then apply each later archive of changes, and remove what its deletions name",),
+            restore_by_hand=("# then each later archive of changes: docs/restore-by-hand.md shows how",),
             keep=(kept,),
         )
