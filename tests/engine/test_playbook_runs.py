@@ -24,8 +24,9 @@ import pytest
 
 from ansible_collections.rspon.dbcontinuity.plugins.module_utils.repository import Repository
 from demo.process import wait_until
-from demo.servers import MariaDBServer, workspace
-from tests.engine.faults import PausingTool, backups_running
+from demo.servers import MariaDBServer, PostgreSQLServer, workspace
+from tests import postgresql_support
+from tests.engine.faults import PausingTool, backup_arguments, backups_running, called
 from tests.support import Place, make_place
 
 pytestmark = [pytest.mark.engine, pytest.mark.skipif(os.geteuid() != 0, reason="reads other users' environments")]
@@ -196,6 +197,32 @@ def test_no_secret_in_processes_output_results_ledger(site: Site, server: MariaD
     )
     assert [word for word in site.words if word in everything] == []
     assert "password" in (site.place.root / "credentials" / "simrs").read_text()
+
+
+def test_no_secret_of_a_postgresql_server(tmp_path: Path) -> None:
+    place = make_place(tmp_path / "backup")
+    with workspace("runspg") as folder, PostgreSQLServer(folder / "lab", fast=True) as lab:
+        lab.query("CREATE TABLE pasien AS SELECT n, md5(n::text) FROM generate_series(1, 200000) AS n")
+        instance = postgresql_support.instance(place, "lab", lab)
+        credentials = place.root / "credentials" / "lab"
+        words = re.findall(r"(?m)^password=(.+)$", credentials.read_text())
+        words.append((place.root / "operations.key").read_text().splitlines()[-1])
+        assert len(words) == 2
+        arguments = backup_arguments(place, instance)
+        common = {key: arguments[key] for key in ("repository", "recipients", "identity_file")}
+        with sampling(words) as sampler:
+            made = called("full_backup", arguments)
+            verified = called("backup_verify", {"instances": [arguments["instance"]], "level": "deep", **common})
+            credentials.write_text(credentials.read_text().replace("password=", "password=wrong"))
+            refused = called("full_backup", arguments)
+    assert made["changed"], made
+    assert verified["failed"] == [], verified
+    assert refused["failed"]
+    assert sampler.found == set()
+    everything = json.dumps([made, verified, refused]) + "".join(
+        path.read_text(errors="replace") for path in place.repository.rglob("*") if path.suffix in (".json", ".jsonl")
+    )
+    assert [word for word in words if word in everything] == []
 
 
 def test_no_secret_in_the_runners_artefacts_also_when_it_fails(site: Site, tmp_path: Path) -> None:
