@@ -1,0 +1,185 @@
+# Copyright (c) 2026 the rspon.dbcontinuity authors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""A full backup through the core, with encryption and hashing, beside the bare pipeline and beside dump and gzip."""
+
+from __future__ import annotations
+
+import json
+import shlex
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from benchmarks.measure import Row, Table, alternate, median, operation, paired_ratio, shell
+from demo.place import PROJECT, Place
+from demo.sample import load
+from demo.server import Server
+from demo.servers import MariaDBServer, PostgreSQLServer
+
+AGENT = PROJECT / "collections/ansible_collections/rspon/dbcontinuity/roles/production/files/dbcontinuity_agent.py"
+NAME = "simrs"
+BYTES_PER_ROW, BATCH_ROWS = 245, 250_000
+LIMIT, PEAK_LIMIT_KILOBYTES = 1.20, 64 * 1024
+OURS, BARE, DUMP = "full backup", "bare pipeline", "dump and gzip"
+DUMP_FACTOR = {"mariadb": 10.0, "postgresql": 3.0}
+SERVERS: dict[str, type[Server]] = {"mariadb": MariaDBServer, "postgresql": PostgreSQLServer}
+
+
+def benchmark(
+    engine: str, folder: Path, megabytes: float, rounds: int, compress_on: str, say: Callable[[str], None]
+) -> Table:
+    """Measure one engine on a private server with the sample in it."""
+    place = Place(folder / "place")
+    place.make()
+    with SERVERS[engine](folder / engine, fast=True) as server:
+        say(f"{engine}: making about {megabytes:g} MB of data")
+        load(server, patients=300, data_directory=False)
+        bulk(server, megabytes)
+        place.database(NAME, server)
+        size = content_bytes(server)
+        say(f"{engine}: the tables hold {size / 1e6:.0f} MB")
+        return _measure(engine, place, server, folder, size, rounds, compress_on, say)
+
+
+def _measure(
+    engine: str,
+    place: Place,
+    server: Server,
+    folder: Path,
+    size: int,
+    rounds: int,
+    compress_on: str,
+    say: Callable[[str], None],
+) -> Table:
+    out = folder / "out"
+    out.mkdir()
+    server.owner.give(out)
+    asked = request(place, engine, compress_on)
+    bare, dump = commands(engine, place, server, out)
+    seen: list[dict[str, Any]] = []
+
+    def ours() -> float:
+        for old in (place.repository / NAME / "full").glob("*"):
+            shutil.rmtree(old)
+        answer = operation(asked)
+        seen.append(answer)
+        return float(answer["seconds"])
+
+    def plain() -> float:
+        shutil.rmtree(out / "base", ignore_errors=True)
+        return shell(bare, out / "bare.zst")
+
+    taken = alternate({BARE: plain, OURS: ours, DUMP: lambda: shell(dump, out / "dump.gz")}, rounds, say)
+    ratio, factor = paired_ratio(taken, OURS, BARE), paired_ratio(taken, DUMP, OURS)
+    peak = max(int(each["peak_kilobytes"]) for each in seen)
+    stored = int(seen[-1]["result"]["size_bytes"])
+    table = Table(f"Full backup, {engine}: {size / 1e6:.0f} MB of data, zstd on {compress_on}", times=taken)
+    table.rows = [
+        Row("full backup (median)", f"{median(taken[OURS]):.2f} s, {stored / 1e6:.0f} MB stored"),
+        Row("bare pipeline (median)", f"{median(taken[BARE]):.2f} s"),
+        Row("dump and gzip (median)", f"{median(taken[DUMP]):.2f} s"),
+        Row("full backup / bare pipeline", f"{ratio:.2f}", f"at most {LIMIT:.2f}, aim 1.10", ratio <= LIMIT),
+        Row(
+            "dump and gzip / full backup",
+            f"{factor:.1f}",
+            f"at least {DUMP_FACTOR[engine]:g}",
+            factor >= DUMP_FACTOR[engine],
+        ),
+        Row(
+            "most memory of the module's Python",
+            f"{peak / 1024:.1f} MiB",
+            f"under {PEAK_LIMIT_KILOBYTES / 1024:g} MiB",
+            peak < PEAK_LIMIT_KILOBYTES,
+        ),
+    ]
+    table.commands = [bare.replace(str(folder), "…"), dump.replace(str(folder), "…")]
+    table.notes.append(
+        "The full backup inspects the server, encrypts to two recipients, hashes, flushes to the disk and writes the"
+        " ledger, over TLS where the protocol is the server's; the bare pipeline does none of this."
+    )
+    return table
+
+
+def request(place: Place, engine: str, compress_on: str = "backup", names: tuple[str, ...] = (NAME,)) -> dict[str, Any]:
+    """Return what :mod:`benchmarks.operation` is asked for."""
+    return {
+        "operation": "full_backup",
+        "repository": str(place.repository),
+        "recipients": (place.root / "keys" / "recipients").read_text().split(),
+        "identity_file": str(place.operations_key),
+        "progress_file": str(place.root / "progress.json"),
+        "instances": [
+            {
+                "name": name,
+                "engine": engine,
+                "credentials": str(place.root / "credentials" / name),
+                "compress_on": compress_on,
+                "agent": {"transport": "local", "program": str(AGENT), "config_dir": str(place.root / "agent")},
+            }
+            for name in names
+        ],
+    }
+
+
+def commands(engine: str, place: Place, server: Server, out: Path) -> tuple[str, str]:
+    """Return the bare pipeline, and dump and gzip, as one would type them."""
+    as_owner = (
+        "" if server.owner.is_me else f"setpriv --reuid={server.owner.uid} --regid={server.owner.gid} --clear-groups "
+    )
+    if isinstance(server, MariaDBServer):
+        config = json.loads((place.root / "agent" / f"{NAME}.json").read_text())
+        options = out / "bare.cnf"
+        shutil.copy(config["option_file"], options)
+        server.owner.give(options)
+        bare = (
+            f"{as_owner}mariadb-backup --defaults-extra-file={options} --backup --datadir={server.datadir}"
+            f" --parallel=2 --stream=mbstream --target-dir={out}/base 2> {out}/bare.log | zstd -q -T2 -1 > {out}/bare.zst"
+        )
+        dump = (
+            f"mariadb-dump {shlex.join(server.client.arguments())} --single-transaction --quick --routines --events"
+            f" --hex-blob --all-databases | gzip > {out}/dump.gz"
+        )
+        return bare, dump
+    if not isinstance(server, PostgreSQLServer):
+        raise TypeError(type(server).__name__)
+    where = f"--host={server.socket_folder} --port={server.port} --username=postgres"
+    bare = (
+        f"{as_owner}{server.program('pg_basebackup')} {where} --checkpoint=fast --format=tar"
+        f" --compress=server-zstd:level=1,workers=2 --wal-method=fetch --pgdata={out}/base"
+    )
+    dump = f"{server.program('pg_dump')} {where} simrs | gzip > {out}/dump.gz"
+    return bare, dump
+
+
+def bulk(server: Server, megabytes: float) -> None:
+    """Fill a table with what is about as hard to compress as sysbench's rows: to a half."""
+    rows = max(1000, int(megabytes * 1e6 / BYTES_PER_ROW))
+    half = (
+        "CONCAT(MD5(RAND()), MD5(RAND()))"
+        if server.engine == "mariadb"
+        else "md5(random()::text) || md5(random()::text)"
+    )
+    series = "seq_{0}_to_{1}" if server.engine == "mariadb" else "generate_series({0}, {1}) AS seq"
+    columns = "id INT PRIMARY KEY, k INT, c VARCHAR(64), pad VARCHAR(64), note VARCHAR(64)"
+    server.query(f"CREATE TABLE rekam ({columns})", "simrs")
+    quiet = "SET sql_log_bin = 0, unique_checks = 0; " if server.engine == "mariadb" else ""
+    for first in range(1, rows + 1, BATCH_ROWS):
+        numbers = series.format(first, min(rows, first + BATCH_ROWS - 1))
+        chosen = f"SELECT seq, seq % 1000, {half}, {half}, {half} FROM {numbers}"  # noqa: S608 - constants and numbers
+        server.query(f"{quiet}INSERT INTO rekam {chosen}", "simrs")
+    server.query("CREATE INDEX rekam_k ON rekam (k)", "simrs")
+    if server.engine == "postgresql":
+        server.query("VACUUM rekam", "simrs")
+        server.query("CHECKPOINT")
+
+
+def content_bytes(server: Server) -> int:
+    """Return what there is to back up, logs not counted."""
+    asked = (
+        "SELECT SUM(FILE_SIZE) FROM information_schema.INNODB_SYS_TABLESPACES"
+        if server.engine == "mariadb"
+        else "SELECT sum(pg_database_size(oid)) FROM pg_database"
+    )
+    return int(server.value(asked) or 0)
