@@ -16,7 +16,19 @@ from typing import Any
 
 import pytest
 
+from ansible_collections.rspon.dbcontinuity.plugins.module_utils.codec import decode_stages, encode_stages
+from ansible_collections.rspon.dbcontinuity.plugins.module_utils.durable import dump_json
 from ansible_collections.rspon.dbcontinuity.plugins.module_utils.operations.backup_info import backup_info
+from ansible_collections.rspon.dbcontinuity.plugins.module_utils.operations.backup_verify import (
+    VerifyRequest,
+    backup_verify,
+)
+from ansible_collections.rspon.dbcontinuity.plugins.module_utils.operations.full_backup import (
+    FullBackupRequest,
+    full_backup,
+)
+from ansible_collections.rspon.dbcontinuity.plugins.module_utils.process import Stage, write_through
+from ansible_collections.rspon.dbcontinuity.plugins.module_utils.progress import Progress
 from ansible_collections.rspon.dbcontinuity.plugins.module_utils.repository import Repository
 from demo.process import wait_until
 from demo.servers import MariaDBServer, workspace
@@ -273,6 +285,36 @@ def test_without_room_it_is_refused_before_anything_is_written(
         assert sorted(small.rglob("*")) == before
     finally:
         subprocess.run(["umount", str(small)], check=True)
+
+
+def test_a_set_is_unpacked_and_prepared_and_one_that_is_cut_is_not(server: MariaDBServer, place: Place) -> None:
+    instance = place.mariadb("simrs", server)
+    made = full_backup(FullBackupRequest(instance, place.repository, place.protection), Progress())
+    request = VerifyRequest([instance], place.repository, place.protection, level="deep")
+    good = backup_verify(request, Progress())
+    assert good["failed"] == [], good
+    assert good["instances"]["simrs"]["sets"][0]["deep"] != {}
+    folder = Repository.open(place.repository).instance("simrs")
+    assert list(folder.verify.iterdir()) == []
+    # A stream that lacks its end, with a manifest and a ledger that know nothing of it.
+    found = folder.read_set(made["set"])
+    artefact = found.manifest.artefacts[0]
+    plain = place.root / "plain"
+    target = found.path / artefact.name
+    write_through(decode_stages(artefact.layers, place.protection, target), plain)
+    os.truncate(plain, plain.stat().st_size // 2)
+    target.unlink()
+    written = write_through((Stage(("cat", str(plain))), *encode_stages(place.protection, 1, 1)), target)
+    values = json.loads((found.path / "manifest.json").read_text())
+    values["artefacts"][0].update(size=written.size, sha256=written.sha256)
+    (found.path / "manifest.json").write_bytes(dump_json(values))
+    digest = folder.read_set(made["set"]).manifest_sha256
+    data = {"set": made["set"], "manifest_sha256": digest, "result": "succeeded"}
+    Repository.open(place.repository).ledger.append("finished", "full_backup", "forged", instance="simrs", data=data)
+    assert backup_verify(VerifyRequest([instance], place.repository, place.protection), Progress())["failed"] == []
+    bad = backup_verify(request, Progress())["instances"]["simrs"]
+    assert [each["code"] for each in bad["findings"]] == ["deep-verification-failed"]
+    assert list(folder.verify.iterdir()) == []
 
 
 @pytest.mark.slow
