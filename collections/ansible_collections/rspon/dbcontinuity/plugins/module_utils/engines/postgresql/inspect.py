@@ -89,7 +89,7 @@ def inspect_server(instance: Instance, client: PostgreSQLClient, method: str) ->
                     "Raise max_wal_senders and restart the server at a time of your choice, or end a sender.",
                 )
             )
-    objects, unlogged, closed = _objects(instance, client, problems)
+    objects, unlogged, closed = count_objects(instance, client, problems)
     if unlogged and physical:
         warnings.append(
             f"{len(unlogged)} tables are unlogged; a physical backup holds them empty: " + ", ".join(unlogged[:20])
@@ -276,7 +276,7 @@ def connectable(client: PostgreSQLClient) -> tuple[list[str], list[str], list[st
     )
 
 
-def _objects(
+def count_objects(
     instance: Instance, client: PostgreSQLClient, problems: list[Problem]
 ) -> tuple[dict[str, int], list[str], list[str]]:
     """Count objects by kind over all databases; return also the unlogged tables and the databases nobody gets into."""
