@@ -1,0 +1,201 @@
+# Copyright (c) 2026 the rspon.dbcontinuity authors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""D3, T1, T2: prove that the copy can be brought back, by bringing it back into a non-active folder.
+
+Each instance by itself: checksums, the engine's own verification, start, replay of the shipped logs, content, checks;
+then the copy, which is personal data, is destroyed. Everything measured goes into the ledger. One that fails names the
+cause and leaves the others alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Optional
+
+from ..actor import describe_actor
+from ..clock import utc_now
+from ..codec import Protection
+from ..durable import make_directory, write_file
+from ..engines.registry import engines_for
+from ..engines.scratch import ScratchServer, Target, needed_bytes
+from ..errors import ContinuityError, InputError
+from ..instance import Instance, choice
+from ..ledger import new_run_id
+from ..locks import shared_folder
+from ..progress import Progress
+from ..repository import Repository
+from ..restore_evidence import Expectations, History, read_history
+from ..restore_report import report_text
+from ..restore_trial import Rules, Trial, find_source
+from ..scratch import Claim, check_folder, check_reach, check_room, claimed
+from ..throwaway import Owner, owner_for, present_user
+
+ACTIVITY = "restore_test"
+TARGETS = ("latest", "set")
+
+
+@dataclass(frozen=True)
+class RestoreTestRequest:
+    """What is to be tested.
+
+    :param folder: the non-active folder (T2).
+    :param target: to which moment; :class:`Target`.
+    :param set_name: the full set; the newest of each instance where none is given.
+    :param expectations: by instance, what its copy must answer; :class:`Expectations`.
+    :param user: who the throwaway servers run as; the engine's own user where none is given.
+    :param zone: of the times people read.
+    :param before_destroy: called with the running copy, before the engine's checks; for programs that compare.
+    """
+
+    instances: Sequence[Instance]
+    repository: Path
+    protection: Protection
+    folder: Path
+    target: Target = field(default_factory=Target)
+    set_name: str = ""
+    expectations: Mapping[str, Expectations] = field(default_factory=dict)
+    user: str = ""
+    shrink_percent: int = 20
+    accept_shrinking: Sequence[str] = ()
+    timeout_seconds: float = 6 * 3600.0
+    zone: str = "UTC"
+    check_only: bool = False
+    actor: Optional[str] = None
+    run: Optional[str] = None
+    before_destroy: Optional[Callable[[str, ScratchServer], None]] = None
+
+
+def restore_test(request: RestoreTestRequest, progress: Progress) -> dict[str, Any]:
+    """Test each instance; ``failed`` names those with findings.
+
+    :raises ContinuityError: if the folder or a value cannot be used; nothing was touched then.
+    """
+    repository = Repository.open(request.repository)
+    engines_for(request.instances)
+    choice(request.target.kind, TARGETS, "target")
+    unknown = sorted(set(request.expectations) - {each.name for each in request.instances})
+    if unknown:
+        raise InputError(f"Expectations name {', '.join(unknown)}, which is not tested.", "Name instances under test.")
+    check_folder(request.folder, request.repository)
+    history = read_history(repository.ledger)
+    if request.check_only:
+        return _plans(request, repository)
+    run = request.run or new_run_id()
+    actor = describe_actor(request.actor)
+    results: dict[str, dict[str, Any]] = {}
+    with claimed(request.folder, request.repository, "restore test") as claim:
+        for instance in request.instances:
+            results[instance.name] = _one(request, repository, instance, history, claim, run, actor, progress)
+    failed = [name for name, result in results.items() if result["result"] != "succeeded"]
+    text = report_text(results, run, actor, request.zone)
+    reports = repository.root / "reports"
+    make_directory(reports)
+    path = reports / f"restore-test-{run}.txt"
+    write_file(path, text.encode())
+    return {
+        "changed": True,
+        "run": run,
+        "failed": failed,
+        "instances": results,
+        "cleaned": claim.cleaned,
+        "report": str(path),
+        "report_text": text,
+        "ledger_head": str(repository.ledger.head()),
+    }
+
+
+def _plans(request: RestoreTestRequest, repository: Repository) -> dict[str, Any]:
+    """Return what would be tested; nothing is written."""
+    plans: dict[str, dict[str, Any]] = {}
+    for instance in request.instances:
+        try:
+            found = find_source(repository, instance, request.protection, request.target, request.set_name)
+            needed = needed_bytes(found.source)
+            owner = _owner(request, found.scratch)
+            check_reach(request.folder, owner)
+            check_room(request.folder, needed)
+            plans[instance.name] = {
+                "result": "would be tested",
+                "set": found.set.id,
+                "logs": len(found.source.logs),
+                "needed_bytes": needed,
+                "tools": dict(found.scratch.check_tools(found.source.manifest)),
+                "run_as": owner.name,
+                "findings": [],
+            }
+        except ContinuityError as error:
+            plans[instance.name] = {"result": "cannot be tested", "findings": [finding_from(error)]}
+    failed = [name for name, plan in plans.items() if plan["findings"]]
+    return {"changed": True, "failed": failed, "instances": plans}
+
+
+def finding_from(error: ContinuityError, code: str = "") -> dict[str, Any]:
+    """Return an error as a finding."""
+    return {
+        "code": code or error.kind,
+        "file": str(error.details.get("file") or error.details.get("path") or ""),
+        "message": error.message,
+        "remedy": error.remedy,
+    }
+
+
+def _one(
+    request: RestoreTestRequest,
+    repository: Repository,
+    instance: Instance,
+    history: History,
+    claim: Claim,
+    run: str,
+    actor: Mapping[str, str],
+    progress: Progress,
+) -> dict[str, Any]:
+    name = instance.name
+    data: dict[str, Any] = {
+        "target": request.target.kind,
+        "folder": str(request.folder),
+        "cleaned": claim.cleaned,
+    }
+    repository.ledger.append("started", ACTIVITY, run, instance=name, actor=actor, data=data)
+    started = utc_now()
+    rules = Rules(request.shrink_percent, request.accept_shrinking, request.timeout_seconds, request.before_destroy)
+    trial = Trial(name, request.expectations.get(name, Expectations()), history, rules, started, request.target.kind)
+    try:
+        _bring_up(request, repository, instance, trial, claim, progress)
+    except ContinuityError as error:
+        trial.found(error)
+    except BaseException as error:
+        reason = f"{'unexpected' if isinstance(error, Exception) else 'interrupted:'} {type(error).__name__}: {error}"
+        failed = {**trial.evidence, "result": "failed", "reason": reason[:4000]}
+        repository.ledger.append("finished", ACTIVITY, run, instance=name, actor=actor, data=failed)
+        if not isinstance(error, Exception):
+            raise
+        return {**failed, "findings": [{"code": "unexpected", "file": "", "message": reason, "remedy": "Report this."}]}
+    evidence = trial.finish()
+    head = repository.ledger.append("finished", ACTIVITY, run, instance=name, actor=actor, data=evidence)
+    return {**evidence, "ledger_head": str(head)}
+
+
+def _bring_up(
+    request: RestoreTestRequest,
+    repository: Repository,
+    instance: Instance,
+    trial: Trial,
+    claim: Claim,
+    progress: Progress,
+) -> None:
+    found = find_source(repository, instance, request.protection, request.target, request.set_name)
+    owner = _owner(request, found.scratch)
+    trial.begin(found, request.folder)
+    check_reach(request.folder, owner)
+    check_room(request.folder, needed_bytes(found.source))
+    with shared_folder(found.source.folder):
+        trial.checksums(progress)
+        trial.run(claim, owner, progress)
+
+
+def _owner(request: RestoreTestRequest, scratch: type[ScratchServer]) -> Owner:
+    """Return who a copy belongs to: folders keep their owners, which only the present user can give them."""
+    return present_user() if scratch.users == ("root",) else owner_for(request.user, scratch.users)
