@@ -79,6 +79,16 @@ def test_idle_server_from_the_start_is_left_alone(site: Site) -> None:
     assert site.current() == log
 
 
+def test_logs_without_a_transaction_are_known_again(site: Site) -> None:
+    site.rotate()
+    site.cycle()
+    for _ in range(3):  # as an administrator, a restart or another tool does
+        site.server.query("FLUSH BINARY LOGS")
+    answer = site.cycle()
+    assert (answer["result"], len(answer["archived"])) == ("good", 3)
+    assert (site.cycle()["result"], site.codes()) == ("idle", [])
+
+
 def test_check_mode_changes_nothing(site: Site) -> None:
     site.write()
     log = site.current()  # not its size: the server itself notes checkpoints in it

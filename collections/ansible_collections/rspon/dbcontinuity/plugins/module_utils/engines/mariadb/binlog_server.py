@@ -169,9 +169,10 @@ class BinlogServer:
             data = path.read_bytes()
         if len(data) < 4 + HEADER_BYTES:
             return 0, b""
-        # The server sends magic and the format description first, then the events from the offset.
+        # The server sends magic and the format description first, then the events from the offset. A log without a
+        # single transaction is so short that its last few events begin with the format description itself.
         created, length = struct.unpack_from("<I5xI", data, 4)
-        return int(created), data[4 + int(length) :]
+        return int(created), data[4 if offset <= 4 else 4 + int(length) :]
 
     def _remote(self, name: str, folder: Path, words: tuple[str, ...], timeout: float) -> Finished:
         argv = (
