@@ -198,6 +198,7 @@ def test_a_link_that_leaves_the_folder_is_not_started(site: Site, monkeypatch: p
     assert {str(path): path.stat().st_mtime_ns for path in sorted(site.server.external.rglob("*"))} == before
 
 
+@pytest.mark.slow
 def test_a_table_that_was_emptied_is_a_finding(site: Site) -> None:
     site.server.query("CREATE TABLE simrs.antri AS SELECT generate_series(1, 10) AS i", "simrs")
     cycle(site.place, site.instance)

@@ -13,6 +13,7 @@ from ansible_collections.rspon.dbcontinuity.plugins.plugin_utils.inventory impor
     human_bytes,
     instance_arguments,
     local_time,
+    restore_expectations,
     select_instances,
 )
 
@@ -27,5 +28,6 @@ class FilterModule:
             "human_bytes": human_bytes,
             "instance_arguments": instance_arguments,
             "local_time": local_time,
+            "restore_expectations": restore_expectations,
             "select_instances": select_instances,
         }

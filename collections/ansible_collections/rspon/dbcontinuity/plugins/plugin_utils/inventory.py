@@ -17,8 +17,11 @@ ENGINES = ("mariadb", "postgresql", "files")
 DAYS = ("Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "Sunday")
 # Keys of an instance that go to the modules as they are.
 _PASSED = ("engine", "method", "credentials", "compress_on", "compression_level", "parallel")
+# What a test restore asks of an instance's copy.
+_EXPECTED = ("checks", "newest_row_sql", "newest_row_database", "rto_minutes", "rpo_minutes")
 _KNOWN = {
     *_PASSED,
+    *_EXPECTED,
     "host",
     "address",
     "port",
@@ -27,12 +30,9 @@ _KNOWN = {
     "cluster",
     "paths",
     "agent",
-    "checks",
     "description",
     "configuration_paths",
     "server_id",
-    "rpo_minutes",
-    "rto_minutes",
     "run_as",
     "settings",
     "settings_file",
@@ -102,6 +102,14 @@ def _arguments(
         agent["host"] = str(value.get("address") or variables.get("ansible_host") or host)
     agent.update(given)
     return {"name": name, **{key: value[key] for key in _PASSED if key in value}, "agent": agent}
+
+
+def restore_expectations(instances: Mapping[str, Mapping[str, Any]], only: str = "") -> dict[str, dict[str, Any]]:
+    """Return, by instance, what a test restore asks of its copy."""
+    return {
+        name: {key: value[key] for key in _EXPECTED if value.get(key) is not None}
+        for name, value in select_instances(instances, only).items()
+    }
 
 
 def due_slot(activity: Mapping[str, Any], zone: str, now: Optional[str] = None) -> str:

@@ -23,9 +23,14 @@ def run_report(hostvars: Mapping[str, Any], hosts: Sequence[str], variable: str,
     """Return the tables of a run on all hosts that should have run it; one that did not says so.
 
     :param variable: the name under which the play registered its result.
-    :param kind: ``full_backup``, ``log_cycle`` or ``verification``.
+    :param kind: ``full_backup``, ``log_cycle``, ``verification`` or ``restore_test``.
     """
-    writers = {"full_backup": full_backup_report, "log_cycle": cycle_report, "verification": verify_report}
+    writers = {
+        "full_backup": full_backup_report,
+        "log_cycle": cycle_report,
+        "verification": verify_report,
+        "restore_test": restore_test_report,
+    }
     lines = []
     for host in hosts:
         values = hostvars[host]
@@ -127,6 +132,41 @@ def verify_report(result: Mapping[str, Any], zone: str) -> list[str]:
     if not rows and result.get("msg"):
         notes.append(str(result["msg"]))
     return [*table(rows, ("instance", "verification", "sets that hold", "logs read")), *notes]
+
+
+def restore_test_report(result: Mapping[str, Any], zone: str) -> list[str]:
+    """Return the table of a test restore (T1, T2); the whole of it stands in the report's own file."""
+    rows = []
+    notes = []
+    for name, one in result.get("instances", {}).items():
+        content, rto, rpo = one.get("content", {}), one.get("rto", {}), one.get("rpo", {})
+        source = one.get("source", one)
+        rows.append(
+            (
+                name,
+                one["result"],
+                source.get("set", "-"),
+                source.get("logs", "-"),
+                f"{rto['actual_seconds']:.0f} s" if rto else "-",
+                local_time(rpo.get("recoverable_to"), zone),
+                content.get("tables", "-"),
+                content.get("rows_in_all", "-"),
+            )
+        )
+        for finding in one.get("findings", []):
+            where = f"{finding['file']}: " if finding["file"] else ""
+            notes.append(f"FINDING on {name}: {where}{finding['message']} {finding['remedy']}")
+        if "needed_bytes" in one:
+            notes.append(f"{name}: the copy would take about {human_bytes(one['needed_bytes'])}")
+        notes += [f"note on {name}: {note}" for note in one.get("notes") or []]
+    if not rows and result.get("msg"):
+        notes.append(str(result["msg"]))
+    if result.get("report"):
+        notes.append(f"report: {result['report']} (it waits for a staff member's attestation: ledger_entry)")
+    if result.get("ledger_head"):
+        notes.append(f"ledger head: {result['ledger_head']}")
+    headings = ("instance", "test restore", "set", "logs", "answered in", "recoverable to", "tables", "rows")
+    return [*table(rows, headings), *notes]
 
 
 def status_report(info: Mapping[str, Any], instances: Mapping[str, Any], zone: str) -> str:

@@ -1,0 +1,244 @@
+#!/usr/bin/python
+# Copyright (c) 2026 the rspon.dbcontinuity authors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Module restore_test."""
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: restore_test
+short_description: Prove that backups can be brought back (D3, T1, T2)
+version_added: 0.1.0
+description:
+  - Brings each instance back into a non-active folder on this host, as a throwaway server that nothing can reach, looks at everything in it, and destroys it.
+  - For each instance checks the checksums of set and logs, lets the engine verify the set, starts it, replays the shipped logs to the newest proven moment,
+    counts objects and rows, asks the site's questions, lets the engine check every table and index, and measures RTO and RPO.
+  - One instance's failure leaves the others alone. Each failure names its cause.
+  - All figures go into the ledger, and into a report in the form of a check-list below C(reports) of the repository. The test waits for a staff member's
+    attestation, given with M(rspon.dbcontinuity.ledger_entry).
+author: The rspon.dbcontinuity authors (@rspon)
+options:
+  folder:
+    description:
+      - The non-active folder, an absolute path. It is new, empty, or was used by this module alone.
+      - Refused where it is, contains, or lies in the repository or a folder of a running database server; behind a symbolic link; without room.
+      - The throwaway servers' user must be able to get to it.
+    type: path
+    required: true
+  target:
+    description: The moment to come back to. V(latest) is the end of the newest proven log, V(set) the full set alone.
+    type: str
+    choices: [latest, set]
+    default: latest
+  set:
+    description: Name of the full set; the newest of each instance where none is given.
+    type: str
+  expectations:
+    description:
+      - By instance name, what the copy must answer. C(checks) is a list of C(name), C(sql), C(expect) and C(database); C(expect) is the single value, or a
+        comparison such as C(>= 1000).
+      - C(newest_row_sql), with C(newest_row_database), gives the time of the newest business row, for the real RPO.
+      - C(rto_minutes) and C(rpo_minutes) are the site's targets; missing one is a finding.
+    type: dict
+    default: {}
+  user:
+    description:
+      - Whom the throwaway servers run as. By default C(mysql) or C(postgres) where this runs as root, else the present user.
+    type: str
+  shrink_percent:
+    description: A table with more than so many percent fewer rows than at the last test that succeeded is a finding.
+    type: int
+    default: 20
+  accept_shrinking:
+    description: Names of tables that may have shrunk or gone, as findings write them; V(all) for every table.
+    type: list
+    elements: str
+    default: []
+  timeout_minutes:
+    description: How long the replay of one instance's logs may take.
+    type: int
+    default: 360
+  zone:
+    description: Time zone of the report.
+    type: str
+    default: UTC
+  fail_on_findings:
+    description: Fail when there are findings. The result holds all instances in either case.
+    type: bool
+    default: true
+attributes:
+  check_mode:
+    description: Says what would be tested, and whether folder, room, tools and chain allow it. Nothing is written.
+    support: full
+  diff_mode:
+    description: There is nothing to compare.
+    support: none
+extends_documentation_fragment:
+  - rspon.dbcontinuity.instances
+  - rspon.dbcontinuity.repository
+  - rspon.dbcontinuity.protection
+  - rspon.dbcontinuity.actor
+  - rspon.dbcontinuity.progress
+"""
+
+EXAMPLES = r"""
+- name: Test the restore of the hospital information system
+  rspon.dbcontinuity.restore_test:
+    instances:
+      - name: simrs
+        engine: mariadb
+    repository: /srv/dbcontinuity
+    identity_file: /etc/dbcontinuity/keys/operations.key
+    folder: /srv/dbcontinuity-scratch
+    zone: Asia/Jakarta
+    expectations:
+      simrs:
+        checks:
+          - name: there are patients
+            sql: SELECT COUNT(*) FROM simrs.pasien
+            expect: ">= 100000"
+        newest_row_sql: SELECT MAX(waktu) FROM simrs.log_akses
+        rto_minutes: 120
+        rpo_minutes: 10
+"""
+
+RETURN = r"""
+failed:
+  description: Names of the instances with findings.
+  returned: always
+  type: list
+  elements: str
+instances:
+  description: By name, C(result), all figures of the test, and the findings, each with C(code), C(file), C(message) and C(remedy).
+  returned: always
+  type: dict
+report:
+  description: Path of the report.
+  returned: when something was tested
+  type: str
+report_text:
+  description: The report.
+  returned: when something was tested
+  type: str
+cleaned:
+  description: What an aborted run had left in the folder and was destroyed.
+  returned: when something was tested
+  type: list
+  elements: dict
+run:
+  description: The run's id in the ledger.
+  returned: when something was tested
+  type: str
+  sample: 20260919T050003Z-1f2e3d4c
+ledger_head:
+  description: Number and SHA-256 of the ledger's newest record.
+  returned: when something was tested
+  type: str
+  sample: "412:9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08"
+kind:
+  description: What kind of refusal this is, for machines.
+  returned: on failure
+  type: str
+  sample: prerequisite
+remedy:
+  description: What to do next.
+  returned: on failure
+  type: str
+details:
+  description: Values that belong to the failure.
+  returned: on failure
+  type: dict
+"""
+
+from ansible.module_utils.basic import AnsibleModule
+
+from ansible_collections.rspon.dbcontinuity.plugins.module_utils.bridge import (
+    ACTOR_OPTIONS,
+    INSTANCE_OPTIONS,
+    PROGRESS_OPTIONS,
+    PROTECTION_OPTIONS,
+    REPOSITORY_OPTIONS,
+    answer,
+    fail_where_findings,
+    instance_from,
+    progress_from,
+    protection_from,
+    repository_from,
+)
+from ansible_collections.rspon.dbcontinuity.plugins.module_utils.engines.scratch import Target
+from ansible_collections.rspon.dbcontinuity.plugins.module_utils.errors import InputError
+from ansible_collections.rspon.dbcontinuity.plugins.module_utils.instance import absolute, between
+from ansible_collections.rspon.dbcontinuity.plugins.module_utils.operations.restore_test import (
+    RestoreTestRequest,
+    restore_test,
+)
+from ansible_collections.rspon.dbcontinuity.plugins.module_utils.restore_evidence import Expectations
+
+
+def expectations_from(values: dict[str, object]) -> dict[str, Expectations]:
+    """Return what each instance's copy must answer."""
+    found = {}
+    for name, value in values.items():
+        if not isinstance(value, dict):
+            raise InputError(
+                f"The expectations of {name} are no mapping.", "Write checks, rto_minutes … below its name."
+            )
+        found[name] = Expectations.from_json(name, value)
+    return found
+
+
+def main() -> None:
+    """Run the module."""
+    module = AnsibleModule(
+        argument_spec={
+            "instances": {"type": "list", "elements": "dict", "required": True, "options": INSTANCE_OPTIONS},
+            "folder": {"type": "path", "required": True},
+            "target": {"type": "str", "choices": ["latest", "set"], "default": "latest"},
+            "set": {"type": "str"},
+            "expectations": {"type": "dict", "default": {}},
+            "user": {"type": "str"},
+            "shrink_percent": {"type": "int", "default": 20},
+            "accept_shrinking": {"type": "list", "elements": "str", "default": []},
+            "timeout_minutes": {"type": "int", "default": 360},
+            "zone": {"type": "str", "default": "UTC"},
+            "fail_on_findings": {"type": "bool", "default": True},
+            **REPOSITORY_OPTIONS,
+            **PROTECTION_OPTIONS,
+            **ACTOR_OPTIONS,
+            **PROGRESS_OPTIONS,
+        },
+        supports_check_mode=True,
+    )
+
+    def work() -> dict[str, object]:
+        params = module.params
+        result = restore_test(
+            RestoreTestRequest(
+                instances=[instance_from(each) for each in params["instances"]],
+                repository=repository_from(params),
+                protection=protection_from(params),
+                folder=absolute(params["folder"], "folder"),
+                target=Target(params["target"]),
+                set_name=params["set"] or "",
+                expectations=expectations_from(params["expectations"]),
+                user=params["user"] or "",
+                shrink_percent=between(params["shrink_percent"], 0, 100, "shrink_percent"),
+                accept_shrinking=params["accept_shrinking"],
+                timeout_seconds=60.0 * between(params["timeout_minutes"], 1, 10080, "timeout_minutes"),
+                zone=params["zone"],
+                check_only=module.check_mode,
+                actor=params["actor"],
+                run=params["run"],
+            ),
+            progress_from(params),
+        )
+        if params["fail_on_findings"]:
+            fail_where_findings(module, result)
+        return result
+
+    answer(module, work)
+
+
+if __name__ == "__main__":
+    main()
