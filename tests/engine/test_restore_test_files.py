@@ -16,6 +16,7 @@ from ansible_collections.rspon.dbcontinuity.plugins.module_utils.engines.files i
 from ansible_collections.rspon.dbcontinuity.plugins.module_utils.engines.scratch import ScratchServer, Target
 from ansible_collections.rspon.dbcontinuity.plugins.module_utils.instance import Instance
 from ansible_collections.rspon.dbcontinuity.plugins.module_utils.restore_evidence import Expectations
+from ansible_collections.rspon.dbcontinuity.plugins.module_utils.scratch import LOCK, MARKER
 from tests.restore_support import (
     codes,
     cut,
@@ -197,3 +198,31 @@ def test_a_question_to_folders_is_a_finding(place: Place, instance: Instance, tm
     answer = tried(place, tmp_path / "scratch", instance, target=Target("set"), expectations={"scan": wrong})
     assert codes(answer, "scan") == ["assertion-not-met"]
     assert "nothing there answers SQL" in said(answer, "scan")
+
+
+def test_an_unexpected_error_is_recorded_and_leaves_nothing(place: Place, instance: Instance, tmp_path: Path) -> None:
+    letters = tmp_path / "surat"
+    letters.mkdir()
+    other = place.files("surat", letters)
+    full(place, instance)
+    full(place, other)
+
+    def broken(name: str, _server: ScratchServer) -> None:
+        if name == "scan":
+            raise RuntimeError("a mistake")
+
+    answer = tried(place, tmp_path / "scratch", instance, other, before_destroy=broken)
+    assert codes(answer, "scan") == ["unexpected"]
+    assert answer["instances"]["surat"]["result"] == "succeeded"
+    kept = evidence(place, "scan")
+    assert kept["result"] == "failed"
+    assert "a mistake" in kept["reason"]
+    assert kept["destruction"]
+
+    def interrupted(_name: str, _server: ScratchServer) -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        tried(place, tmp_path / "scratch", instance, other, before_destroy=interrupted)
+    assert evidence(place, "scan")["reason"].startswith("interrupted: KeyboardInterrupt")
+    assert sorted(os.listdir(tmp_path / "scratch")) == [LOCK, MARKER]
