@@ -91,7 +91,7 @@ def _credential_problems(name: str, instance: Mapping[str, Any], given: Mapping[
         value = given.get(account)
         if not isinstance(value, Mapping) or not value.get("user") or not value.get("password"):
             problems.append(
-                f"{where} has no user and password. Is the vault's file in the inventory, and its password given?"
+                f"{where} has no user and password. Give the vault: -e @inventories/rspon.vault.yml --ask-vault-pass"
             )
             continue
         if not _USER.match(str(value["user"])):
