@@ -111,9 +111,12 @@ def answer(module: AnsibleModule, work: Callable[[], dict[str, Any]]) -> None:
             msg=f"{error.strerror}: {error.filename}", kind="system", remedy="", details={"errno": error.errno}
         )
     else:
-        # Ansible fills the result's warnings itself, from what the module warns of.
-        for warning in result.pop("warnings", []):
+        # Warnings do not reach a registered result; notes do.
+        notes = result.pop("warnings", [])
+        for warning in notes:
             module.warn(warning)
+        if notes:
+            result["notes"] = notes
         module.exit_json(**result)
 
 

@@ -118,6 +118,11 @@ objects:
   description: Objects counted, by kind.
   returned: when a set was or would be made
   type: dict
+notes:
+  description: What was noticed; also shown as warnings.
+  returned: when there is anything
+  type: list
+  elements: str
 cleaned:
   description: What an interrupted run had left and this one removed.
   returned: when a set was made

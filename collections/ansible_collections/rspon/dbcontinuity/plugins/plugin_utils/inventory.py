@@ -100,6 +100,8 @@ def _arguments(
     agent: dict[str, Any] = {"transport": "local" if local else "ssh"}
     if not local:
         agent["host"] = str(value.get("address") or variables.get("ansible_host") or host)
+        if variables.get("ansible_port"):
+            agent["port"] = int(variables["ansible_port"])
     agent.update(given)
     return {"name": name, **{key: value[key] for key in _PASSED if key in value}, "agent": agent}
 

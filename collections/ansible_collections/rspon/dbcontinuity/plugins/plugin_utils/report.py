@@ -90,7 +90,7 @@ def full_backup_report(registered: Mapping[str, Any], zone: str) -> list[str]:
     for result in results:
         if result.get("failed"):
             lines.append(f"{result.get('item', {}).get('name', '?')}: {result.get('msg', 'failed without a reason')}")
-        lines += [f"note on {result['item']['name']}: {warning}" for warning in result.get("warnings") or []]
+        lines += [f"note on {result['item']['name']}: {warning}" for warning in result.get("notes") or []]
     return lines
 
 
