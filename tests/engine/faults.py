@@ -6,6 +6,7 @@ that pauses at a stage, an SSH server of our own, a link that can be cut."""
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import json
 import os
@@ -15,6 +16,7 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from collections.abc import Iterator, Mapping
@@ -250,12 +252,15 @@ class PausingTool:
     folder: Path
 
     @classmethod
-    def make(cls, folder: Path, pattern: str) -> PausingTool:
-        folder.mkdir(parents=True)
-        folder.chmod(0o777)  # the tool runs as the server's user
-        for parent in folder.parents:
-            if parent.stat().st_mode & 0o001 == 0:
-                parent.chmod(parent.stat().st_mode | 0o011)
+    def make(cls, pattern: str) -> PausingTool:
+        """Put it into a folder of its own: the server's user, whom pytest's folders keep out, runs it."""
+        parent = Path(tempfile.gettempdir())
+        for old in parent.glob("dbc-tool-*"):
+            if not alive(int(old.name.split("-")[2])):  # of an aborted run
+                shutil.rmtree(old, ignore_errors=True)
+        folder = Path(tempfile.mkdtemp(prefix=f"dbc-tool-{os.getpid()}-", dir=parent))
+        atexit.register(shutil.rmtree, folder, ignore_errors=True)
+        folder.chmod(0o777)
         real = shutil.which("mariadb-backup")
         assert real is not None
         program = folder / "mariadb-backup"

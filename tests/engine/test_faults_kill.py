@@ -122,10 +122,10 @@ def end_module(run: Run, _server: MariaDBServer) -> None:
     ids=lambda value: value.__name__ if callable(value) else "",
 )
 def test_a_backup_killed_in_the_middle(
-    server: MariaDBServer, place: Place, tmp_path: Path, act: Callable[[Run, MariaDBServer], None], why: str
+    server: MariaDBServer, place: Place, act: Callable[[Run, MariaDBServer], None], why: str
 ) -> None:
     arguments = backup_arguments(place, place.mariadb("simrs", server))
-    tool = PausingTool.make(tmp_path / "tool", COPYING)
+    tool = PausingTool.make(COPYING)
     with started("full_backup", arguments, path=str(tool.folder)) as run:
         tool.wait(run)
         folder = Repository.open(place.repository).instance("simrs")
@@ -165,7 +165,7 @@ def test_a_backup_killed_in_the_middle(
     assert verified["failed"] == [], verified
 
 
-def test_killed_between_publishing_and_the_last_record(server: MariaDBServer, place: Place, tmp_path: Path) -> None:
+def test_killed_between_publishing_and_the_last_record(server: MariaDBServer, place: Place) -> None:
     """The set is there and vouched for; the next run writes what the dead one could not."""
     instance = place.mariadb("simrs", server)
     slot = "2026-09-19T05:00:00Z"
@@ -242,7 +242,7 @@ def test_a_repository_that_fills_up_in_the_middle(server: MariaDBServer, place: 
         first = called("full_backup", arguments)
         assert first["changed"], first
         files = {path: path.read_bytes() for path in Path(first["path"]).iterdir()}
-        tool = PausingTool.make(tmp_path / "tool", COPYING)
+        tool = PausingTool.make(COPYING)
         with writers(server) as both, started("full_backup", arguments, path=str(tool.folder)) as run:
             tool.wait(run)
             # Somebody else fills the file system while the backup is under way.

@@ -78,7 +78,7 @@ def sets(place: Place) -> list[str]:
 
 
 def test_with_the_bare_tool_a_stalled_reader_holds_up_every_commit(server: MariaDBServer, tmp_path: Path) -> None:
-    tool = PausingTool.make(tmp_path / "tool", STAGES["BLOCK_COMMIT"])
+    tool = PausingTool.make(STAGES["BLOCK_COMMIT"])
     backup = subprocess.Popen(
         [
             str(tool.folder / "mariadb-backup"),
@@ -111,12 +111,10 @@ def test_with_the_bare_tool_a_stalled_reader_holds_up_every_commit(server: Maria
     ("stage", "victim"),
     [pytest.param(*each, marks=[] if each in DEFAULT else [pytest.mark.slow], id="-".join(each)) for each in ALL],
 )
-def test_a_stopped_reader_never_holds_up_a_commit(
-    server: MariaDBServer, place: Place, tmp_path: Path, stage: str, victim: str
-) -> None:
+def test_a_stopped_reader_never_holds_up_a_commit(server: MariaDBServer, place: Place, stage: str, victim: str) -> None:
     instance = place.mariadb("simrs", server)
     arguments = backup_arguments(place, instance)
-    tool = PausingTool.make(tmp_path / "tool", STAGES[stage])
+    tool = PausingTool.make(STAGES[stage])
     with writers(server) as both, started("full_backup", arguments, path=str(tool.folder)) as run:
         tool.wait(run)
         add_to_the_log_table(server)
@@ -146,11 +144,9 @@ def test_a_stopped_reader_never_holds_up_a_commit(
 
 
 @pytest.mark.slow
-def test_a_reader_that_trickles_is_held_to_the_commit_guard(
-    server: MariaDBServer, place: Place, tmp_path: Path
-) -> None:
+def test_a_reader_that_trickles_is_held_to_the_commit_guard(server: MariaDBServer, place: Place) -> None:
     instance = place.mariadb("simrs", server)
-    tool = PausingTool.make(tmp_path / "tool", STAGES["BLOCK_COMMIT"])
+    tool = PausingTool.make(STAGES["BLOCK_COMMIT"])
     # A few bytes now and then: never silent for as long as the stall guard waits.
     agent = subprocess.Popen(
         [*instance.agent.argv("backup", "simrs")],
@@ -185,7 +181,7 @@ def test_a_reader_that_trickles_is_held_to_the_commit_guard(
 @pytest.mark.slow
 def test_over_ssh_a_stopped_client_never_holds_up_a_commit(server: MariaDBServer, place: Place, tmp_path: Path) -> None:
     instance = place.mariadb("simrs", server)
-    tool = PausingTool.make(tmp_path / "tool", STAGES["BLOCK_COMMIT"])
+    tool = PausingTool.make(STAGES["BLOCK_COMMIT"])
     with (
         ssh_server(tmp_path / "ssh", place.root / "agent", path=str(tool.folder)) as sshd,
         writers(server) as both,
@@ -207,7 +203,7 @@ def test_over_ssh_a_stopped_client_never_holds_up_a_commit(server: MariaDBServer
 
 def test_a_link_that_is_cut_never_holds_up_a_commit(server: MariaDBServer, place: Place, tmp_path: Path) -> None:
     instance = place.mariadb("simrs", server)
-    tool = PausingTool.make(tmp_path / "tool", STAGES["BLOCK_COMMIT"])
+    tool = PausingTool.make(STAGES["BLOCK_COMMIT"])
     with (
         link(tmp_path / "link") as cable,
         ssh_server(tmp_path / "ssh", place.root / "agent", address=cable.address, path=str(tool.folder)) as sshd,
@@ -273,10 +269,10 @@ def test_over_ssh_everything_works_databases_and_folders(server: MariaDBServer, 
         assert "Host key verification failed" in refused["msg"]
 
 
-def test_an_agent_that_is_killed_leaves_no_tool_behind(server: MariaDBServer, place: Place, tmp_path: Path) -> None:
+def test_an_agent_that_is_killed_leaves_no_tool_behind(server: MariaDBServer, place: Place) -> None:
     instance: Instance = place.mariadb("simrs", server)
     assert isinstance(instance.agent, Agent)
-    tool = PausingTool.make(tmp_path / "tool", STAGES["InnoDB"])
+    tool = PausingTool.make(STAGES["InnoDB"])
     with started("full_backup", backup_arguments(place, instance), path=str(tool.folder)) as run:
         tool.wait(run)
         assert backups_running(tool) != []

@@ -277,8 +277,8 @@ def test_a_second_run_changes_nothing_and_check_mode_tells_the_truth(site: Site)
     assert {path: path.stat().st_mtime_ns for path in site.place.repository.rglob("*")} == files
 
 
-def test_progress_is_shown_while_a_backup_is_under_way(site: Site, tmp_path: Path) -> None:
-    tool = PausingTool.make(tmp_path / "tool", COPYING)
+def test_progress_is_shown_while_a_backup_is_under_way(site: Site) -> None:
+    tool = PausingTool.make(COPYING)
     playing = site.play("full_backup", path=str(tool.folder))
     try:
         assert wait_until((tool.folder / "reached").exists, 60)
@@ -294,10 +294,10 @@ def test_progress_is_shown_while_a_backup_is_under_way(site: Site, tmp_path: Pat
     assert list(Path("/root/.ansible/tmp").glob("*/progress.json")) == []
 
 
-def test_progress_stays_out_of_what_a_machine_reads(site: Site, tmp_path: Path) -> None:
+def test_progress_stays_out_of_what_a_machine_reads(site: Site) -> None:
     if not (ROOT / ".cache/collections/ansible_collections/ansible/posix/plugins/callback/json.py").exists():
         pytest.skip("the collection ansible.posix was not fetched")
-    tool = PausingTool.make(tmp_path / "tool", COPYING)
+    tool = PausingTool.make(COPYING)
     playing = site.play("full_backup", path=str(tool.folder), ANSIBLE_STDOUT_CALLBACK="ansible.posix.json")
     try:
         assert wait_until((tool.folder / "reached").exists, 60)
@@ -309,8 +309,8 @@ def test_progress_stays_out_of_what_a_machine_reads(site: Site, tmp_path: Path) 
     assert json.loads(out)["stats"]["this_machine"]["failures"] == 0
 
 
-def test_an_interrupted_playbook_ends_the_backup_behind_it(site: Site, tmp_path: Path) -> None:
-    tool = PausingTool.make(tmp_path / "tool", COPYING)
+def test_an_interrupted_playbook_ends_the_backup_behind_it(site: Site) -> None:
+    tool = PausingTool.make(COPYING)
     playing = site.play("full_backup", path=str(tool.folder))
     try:
         assert wait_until((tool.folder / "reached").exists, 60)

@@ -10,6 +10,8 @@ import os
 import shutil
 import threading
 from collections.abc import Callable
+from dataclasses import replace
+from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +34,7 @@ from ansible_collections.rspon.dbcontinuity.plugins.module_utils.instance import
 from ansible_collections.rspon.dbcontinuity.plugins.module_utils.lineage import Finding
 from ansible_collections.rspon.dbcontinuity.plugins.module_utils.locks import exclusive
 from ansible_collections.rspon.dbcontinuity.plugins.module_utils.operations import backup_verify as verify_module
+from ansible_collections.rspon.dbcontinuity.plugins.module_utils.operations import full_backup as full_module
 from ansible_collections.rspon.dbcontinuity.plugins.module_utils.operations.backup_info import backup_info
 from ansible_collections.rspon.dbcontinuity.plugins.module_utils.operations.backup_verify import (
     VerifyRequest,
@@ -45,6 +48,7 @@ from ansible_collections.rspon.dbcontinuity.plugins.module_utils.operations.ledg
 from ansible_collections.rspon.dbcontinuity.plugins.module_utils.operations.log_cycle import LogCycleRequest, log_cycle
 from ansible_collections.rspon.dbcontinuity.plugins.module_utils.progress import Progress
 from ansible_collections.rspon.dbcontinuity.plugins.module_utils.repository import Repository
+from ansible_collections.rspon.dbcontinuity.plugins.module_utils.schedule import Window
 from ansible_collections.rspon.dbcontinuity.plugins.module_utils.stored import check_file, unpack
 from tests.support import Place, make_place
 
@@ -447,6 +451,53 @@ def test_problems_found_by_an_inspection_are_one_refusal(site: Site, monkeypatch
         site.backup()
     assert site.folder.set_names() == names
     assert site.repository.ledger.head() == head
+
+
+def test_a_window_that_will_not_do_is_told_beforehand_and_in_the_manifest(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    original = FilesEngine.inspect
+    monkeypatch.setattr(FilesEngine, "inspect", lambda self: replace(original(self), expected_bytes=1_000_000))
+    site.backup()
+
+    def backup(window: Window, **more: Any) -> dict[str, Any]:
+        request = FullBackupRequest(site.instance, site.place.repository, site.place.protection, window=window, **more)
+        return full_backup(request, Progress())
+
+    # Due a year ago: whenever it ends, it ends after its window.
+    late = datetime(2025, 9, 19, 5, 0, tzinfo=timezone.utc)
+    window = Window("Asia/Jakarta", "12:00", "12:30")
+    plan = backup(window, slot=late, check_only=True)["plan"]
+    assert plan["forecast"]["fits"] is False
+    made = backup(window, slot=late)
+    assert made["window"]["kept"] is False
+    assert any("after its window" in each for each in made["warnings"])
+    wide = Window("UTC", "00:00", "23:59")
+    assert backup(wide)["window"]["opens"].endswith("T00:00:00Z")
+
+
+def test_of_two_runs_for_one_slot_the_second_finds_the_set(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    slot = datetime(2026, 9, 19, 5, 0, tzinfo=timezone.utc)
+    request = FullBackupRequest(site.instance, site.place.repository, site.place.protection, slot=slot)
+    first = full_backup(request, Progress())
+    original = full_module._set_for_slot
+    answers = iter([None])  # as it was before the other run published its set
+    monkeypatch.setattr(full_module, "_set_for_slot", lambda *given: next(answers, original(*given)))
+    again = full_backup(request, Progress())
+    assert (again["changed"], again["set"]) == (False, first["set"])
+
+
+def test_the_dead_runs_set_is_recorded_by_the_next(site: Site) -> None:
+    slot = datetime(2026, 9, 19, 5, 0, tzinfo=timezone.utc)
+    request = FullBackupRequest(site.instance, site.place.repository, site.place.protection, slot=slot)
+    made = full_backup(request, Progress())
+    path = max(site.repository.ledger.folder.glob("*.jsonl"))
+    path.write_bytes(b"".join(path.read_bytes().splitlines(keepends=True)[:-1]))
+    assert site.codes(check_only=True) == []  # sealed before it was published
+    assert full_backup(request, Progress())["changed"] is False
+    last = list(site.repository.ledger.records())[-1]
+    assert (last["run"], last["data"]["set"]) == (made["run"], made["set"])
+    assert "recorded_late" in last["data"]
 
 
 def test_engines_by_name(site: Site) -> None:

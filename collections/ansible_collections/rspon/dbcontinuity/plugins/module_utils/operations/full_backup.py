@@ -232,7 +232,7 @@ def _plan(request: FullBackupRequest, inspection: Inspection, folder: InstanceFo
 
 def _rate(values: Mapping[str, Any]) -> float:
     seconds = float(values["duration_seconds"])
-    return float(values["expected_bytes"]) / seconds if seconds > 0 else 0.0
+    return float(values.get("expected_bytes") or 0) / seconds if seconds > 0 else 0.0
 
 
 def _make_set(
