@@ -129,7 +129,9 @@ def test_a_folder_others_can_write_into_or_own(tmp_path: Path, repository: Path)
 
 
 @contextmanager
-def pretended_server(tmp_path: Path, *words: str, cwd: Path | None = None, listen: str = "") -> Iterator[None]:
+def pretended_server(
+    tmp_path: Path, *words: str, cwd: Path | None = None, listen: str = "", inherit: int = 0
+) -> Iterator[None]:
     """Run a process that looks like a database server to whoever reads /proc."""
     program = tmp_path / "bin" / "mariadbd"
     program.parent.mkdir(exist_ok=True)
@@ -138,7 +140,11 @@ def pretended_server(tmp_path: Path, *words: str, cwd: Path | None = None, liste
     code += "open('/proc/self/comm', 'w').write('mariadbd'); print('up', flush=True); time.sleep(60)\n"
     program.write_text(code)
     process = subprocess.Popen(
-        [sys.executable, str(program), *words], cwd=cwd or "/", stdout=subprocess.PIPE, stdin=subprocess.DEVNULL
+        [sys.executable, str(program), *words],
+        cwd=cwd or "/",
+        stdout=subprocess.PIPE,
+        stdin=subprocess.DEVNULL,
+        pass_fds=(inherit,) if inherit else (),
     )
     try:
         assert process.stdout is not None
@@ -170,6 +176,23 @@ def test_folders_of_a_running_server(tmp_path: Path, repository: Path) -> None:
         refused(data, repository, "data directory", PrerequisiteError)
         refused(space, repository, "tablespace", PrerequisiteError)
         refused(space / "x", repository, "tablespace", PrerequisiteError)
+
+
+def test_a_socket_named_through_a_link_and_a_folder_held_open(tmp_path: Path, repository: Path) -> None:
+    """As Debian's servers do: a socket in /var/run, which is /run, and a descriptor of the data directory itself."""
+    (tmp_path / "real").mkdir()
+    (tmp_path / "linked").symlink_to(tmp_path / "real")
+    data = tmp_path / "lib" / "mysql"
+    data.mkdir(parents=True)
+    descriptor = os.open(data, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.set_inheritable(descriptor, True)
+        with pretended_server(tmp_path, listen=str(tmp_path / "linked" / "my.sock"), inherit=descriptor):
+            refused(tmp_path / "real" / "x", repository, "lies in .*socket directory", PrerequisiteError)
+            refused(data / "x", repository, "lies in", PrerequisiteError)
+            check_folder(tmp_path / "lib" / "beside", repository)
+    finally:
+        os.close(descriptor)
 
 
 def test_a_closed_parent_and_a_long_path(tmp_path: Path) -> None:
@@ -300,7 +323,7 @@ def test_the_sandbox_has_no_network_and_writes_nowhere_else(tmp_path: Path) -> N
         "    return 0\n"
         f"open({str(work / 'mine')!r}, 'w').close()\n"
         "print(json.dumps({'uid': os.getuid(), 'groups': os.getgroups(),\n"
-        f" 'elsewhere': fails(lambda: open({str(target / 'x')!r}, 'w')), 'tmp': os.environ['TMPDIR'],\n"
+        f" 'run': os.listdir('/run'), 'elsewhere': fails(lambda: open({str(target / 'x')!r}, 'w')), 'tmp': os.environ['TMPDIR'],\n"
         " 'network': fails(lambda: socket.create_connection(('127.0.0.1', PORT), 2))}))\n"
     )
     with socket.create_server(("127.0.0.1", 0)) as server:
@@ -311,6 +334,7 @@ def test_the_sandbox_has_no_network_and_writes_nowhere_else(tmp_path: Path) -> N
     assert seen["groups"] == []
     assert seen["elsewhere"] == 30  # read-only file system
     assert seen["network"] != 0
+    assert seen["run"] == []  # production's sockets
     assert seen["tmp"] == str(work / "tmp")
     assert (work / "mine").exists()
     assert list(target.iterdir()) == []

@@ -45,7 +45,8 @@ def places() -> list[Place]:
         except OSError:
             continue
         if name in PROGRAMS:
-            for path, kind in _used_by(process):
+            for named, kind in _used_by(process):
+                path = Path(os.path.realpath(named))  # a socket's name may lead through /var/run
                 shared = _open_to_all(path)
                 found.setdefault((path, int(entry)), Place(path, kind, name, int(entry), shared))
     return list(found.values())
@@ -98,7 +99,9 @@ def _used_by(process: Path) -> Iterator[tuple[Path, str]]:
                 if target.startswith("socket:["):
                     own.add(target[len("socket:[") : -1])
                 elif target.startswith("/") and not target.startswith(("/dev/", "/proc/", "/sys/")):
-                    yield Path(target.replace(" (deleted)", "")).parent, "folder of files"
+                    path = Path(target.replace(" (deleted)", ""))
+                    # A server keeps its own folder open, too; what lies beside that is nobody's.
+                    yield path if path.is_dir() else path.parent, "folder of files"
     with contextlib.suppress(OSError):
         # It lists the sockets of all processes; those of another user's server are known by their names alone.
         for line in (process / "net" / "unix").read_text(errors="surrogateescape").splitlines():

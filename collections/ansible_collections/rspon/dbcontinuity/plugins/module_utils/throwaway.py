@@ -5,9 +5,9 @@
 
 As root, each program gets its own network, mount and IPC namespaces (``unshare``): every file system but its folder is
 read-only, so a log that names production's own places (a tablespace, a ``DATA DIRECTORY``) cannot write there, even
-where production runs on the same host under the same user. A transient unit of systemd gives no more than that, and
-would outlive the process that started it. Each program dies with this process (``--pdeathsig``, set again after the
-user was changed, which clears it).
+where production runs on the same host under the same user; its sockets in ``/run`` are out of sight, too. A transient
+unit of systemd gives no more than that, and would outlive the process that started it. Each program dies with this
+process (``--pdeathsig``, set again after the user was changed, which clears it).
 """
 
 from __future__ import annotations
@@ -39,6 +39,8 @@ printf '%s\\n' "$mounts" | while read -r device point kind options rest; do
   case "$point" in /proc|/proc/*|/sys|/sys/*|/dev|/dev/*|"$folder"|"$folder"/*) continue ;; esac
   mount -n -o remount,bind,ro "$point" 2>/dev/null || [ "$point" != / ]
 done
+# A socket is reached by its name, whatever the network and however its file system is mounted.
+case "$folder" in /run/*) ;; *) mount -n -t tmpfs -o ro,size=4k tmpfs /run ;; esac
 exec "$@"
 """
 
