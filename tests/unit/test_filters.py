@@ -183,7 +183,7 @@ MADE = {
     "size_bytes": 1024,
     "duration_seconds": 12.3,
     "window": {"kept": False},
-    "warnings": ["the binary log is off"],
+    "notes": ["the binary log is off"],
 }
 
 
@@ -192,8 +192,8 @@ def test_the_table_of_full_backups() -> None:
         {
             "results": [
                 MADE,
-                {**MADE, "item": {"name": "lab"}, "changed": False, "window": {"kept": True}, "warnings": []},
-                {"item": {"name": "scan"}, "changed": True, "plan": {}, "warnings": []},
+                {**MADE, "item": {"name": "lab"}, "changed": False, "window": {"kept": True}, "notes": []},
+                {"item": {"name": "scan"}, "changed": True, "plan": {}, "notes": []},
                 {"item": {"name": "gone"}, "failed": True, "msg": "No answer."},
             ]
         },
