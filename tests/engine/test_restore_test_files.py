@@ -5,6 +5,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import os
 import subprocess
 from pathlib import Path
@@ -226,3 +228,35 @@ def test_an_unexpected_error_is_recorded_and_leaves_nothing(place: Place, instan
         tried(place, tmp_path / "scratch", instance, other, before_destroy=interrupted)
     assert evidence(place, "scan")["reason"].startswith("interrupted: KeyboardInterrupt")
     assert sorted(os.listdir(tmp_path / "scratch")) == [LOCK, MARKER]
+
+
+def test_a_chain_whose_end_was_cut_off_is_known_from_the_ledger(
+    place: Place, instance: Instance, documents: Path, tmp_path: Path
+) -> None:
+    full(place, instance)
+    for number in range(2):
+        (documents / "new").write_text(str(number))
+        cycle(place, instance)
+    log = newest_log(place, "scan")
+    before = next(path for path in log.parent.glob("00000001-*.json"))
+    for path in log.parent.glob("00000002-*"):
+        path.unlink()
+    head = {"sequence": 1, "record": before.name, "record_sha256": hashlib.sha256(before.read_bytes()).hexdigest()}
+    (log.parent / "head.json").write_text(json.dumps(head))
+    answer = tried(place, tmp_path / "scratch", instance)
+    assert codes(answer, "scan") == ["cut-off-chain"]
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can mount")
+def test_no_room_is_said_before_anything_is_unpacked(place: Place, instance: Instance, tmp_path: Path) -> None:
+    full(place, instance)
+    small = tmp_path / "small"
+    small.mkdir()
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=3m", "tmpfs", str(small)], check=True)
+    try:
+        answer = tried(place, small / "scratch", instance)
+    finally:
+        subprocess.run(["umount", str(small)], check=True)
+    assert codes(answer, "scan") == ["prerequisite"]
+    assert "bytes free; the copy needs about" in said(answer, "scan")
+    assert "destruction" not in answer["instances"]["scan"]

@@ -14,7 +14,11 @@ import pytest
 
 from ansible_collections.rspon.dbcontinuity.plugins.module_utils.engines.postgresql import scratch as engine
 from ansible_collections.rspon.dbcontinuity.plugins.module_utils.engines.postgresql.full import verify_unpacked
-from ansible_collections.rspon.dbcontinuity.plugins.module_utils.engines.postgresql.segments import SegmentFeeder
+from ansible_collections.rspon.dbcontinuity.plugins.module_utils.engines.postgresql.segments import (
+    AHEAD,
+    BEHIND,
+    SegmentFeeder,
+)
 from ansible_collections.rspon.dbcontinuity.plugins.module_utils.engines.scratch import ScratchServer, Target
 from ansible_collections.rspon.dbcontinuity.plugins.module_utils.errors import PrerequisiteError
 from ansible_collections.rspon.dbcontinuity.plugins.module_utils.instance import Instance
@@ -172,6 +176,28 @@ def test_a_recovery_that_ends_before_its_target_fails(site: Site, monkeypatch: p
     answer = tried(site.place, site.scratch, site.instance)
     assert codes(answer) == ["replay-failed"]
     assert "recovery ended before configured recovery target was reached" in said(answer)
+
+
+def test_a_long_chain_is_fed_a_few_segments_at_a_time(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    site.server.query("CREATE TABLE simrs.panjang (i int)", "simrs")
+    for number in range(AHEAD + BEHIND + 6):
+        site.server.query(f"INSERT INTO simrs.panjang VALUES ({number}); SELECT pg_switch_wal()", "simrs")  # noqa: S608
+    cycle(site.place, site.instance)
+    held: list[int] = []
+    forget = SegmentFeeder._forget
+
+    def counted(self: SegmentFeeder, below: int) -> None:
+        forget(self, below)
+        held.append(sum(1 for path in self._index.iterdir() if len(path.name) == 24))
+
+    monkeypatch.setattr(SegmentFeeder, "_forget", counted)
+    answer = tried(site.place, site.scratch, site.instance)
+    assert answer["failed"] == [], said(answer)
+    tested = answer["instances"]["simrs"]
+    assert tested["content"]["rows"]["simrs.simrs.panjang"] == AHEAD + BEHIND + 6
+    assert tested["source"]["logs"] > AHEAD + BEHIND + 6
+    assert len(held) == tested["source"]["logs"]
+    assert max(held) <= AHEAD + BEHIND + 1
 
 
 def test_another_release_is_refused(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -108,9 +108,16 @@ def _minutes(instance: str, key: str, values: Mapping[str, Any]) -> Optional[flo
 
 @dataclass
 class History:
-    """What the ledger knows: the hash of each set's manifest, and the last test that succeeded by instance and target."""
+    """What the ledger knows.
+
+    :ivar manifests: the hash of each set's manifest by instance and set.
+    :ivar logs: the newest archived log and its record's hash by instance and lineage.
+    :ivar last_tests: the last test that succeeded by instance and target.
+    :ivar whole: whether the ledger could be read to its end.
+    """
 
     manifests: dict[tuple[str, str], str] = field(default_factory=dict)
+    logs: dict[tuple[str, str], tuple[str, str]] = field(default_factory=dict)
     last_tests: dict[tuple[str, str], Mapping[str, Any]] = field(default_factory=dict)
     whole: bool = True
 
@@ -123,6 +130,11 @@ def read_history(ledger: Ledger) -> History:
             name, data = str(record["instance"]), record["data"]
             if record["activity"] == "full_backup" and data.get("manifest_sha256"):
                 found.manifests[name, str(data.get("set"))] = str(data["manifest_sha256"])
+            elif record["activity"] == "log_cycle" and record["kind"] == "finished":
+                for each, result in data.get("instances", {}).items():
+                    for log in result.get("archived", ())[-1:]:
+                        key = (str(each), str(result.get("lineage")))
+                        found.logs[key] = (str(log["name"]), str(log["record_sha256"]))
             elif record["activity"] == ACTIVITY and record["kind"] == "finished" and data.get("result") == "succeeded":
                 found.last_tests[name, str(data.get("target"))] = {**data, "run": record["run"]}
     except LedgerError:

@@ -46,13 +46,17 @@ class Rules:
 
 @dataclass(frozen=True)
 class Found:
-    """What is brought up: the set, its lineage, and how."""
+    """What is brought up: the set, its lineage, and how.
+
+    :param records: the hashes of the lineage's records.
+    """
 
     set: FullSet
     source: Source
     scratch: type[ScratchServer]
     lineage: Optional[Lineage]
     recoverable_to: datetime
+    records: frozenset[str] = frozenset()
 
 
 class Stop(ContinuityError):
@@ -79,10 +83,12 @@ def find_source(
     if target.kind == "set" or not values["point_in_time_recovery"]:
         return Found(chosen, Source(chosen.path, values, protection), scratch, None, moment)
     lineage = Lineage(folder.logs / str(values["lineage"]))
-    logs = scratch.logs_of(values, list(lineage.records()))
+    records = list(lineage.records())
+    logs = scratch.logs_of(values, records)
     if logs:
         moment = max(moment, parse_moment(str(lineage.state().get("recoverable_to") or iso(moment))))
-    return Found(chosen, Source(chosen.path, values, protection, logs, lineage.path), scratch, lineage, moment)
+    source = Source(chosen.path, values, protection, logs, lineage.path)
+    return Found(chosen, source, scratch, lineage, moment, frozenset(each.sha256 for each in records))
 
 
 @dataclass
@@ -189,14 +195,26 @@ class Trial:
             for record in self.source.logs:
                 path = self.source.logs_folder / record.artefact
                 self._stored("log", record.name, path, int(record.values["size"]), str(record.values["sha256"]))
-        if self.chosen.lineage is not None and self.chosen.lineage.broken:
-            causes = self.chosen.lineage.findings()
+        self._whole_chain()
+        if any(each["code"] != "chain-broken" for each in self.findings):
+            raise Stop("the stored files do not hold")
+
+    def _whole_chain(self) -> None:
+        lineage = self.chosen.lineage
+        if lineage is None:
+            return
+        name, digest = self.history.logs.get((self.name, lineage.id), ("", ""))
+        if digest and digest not in self.chosen.records:
+            text = (
+                f"The ledger says that {name} was archived as the newest log of {lineage.id}; the chain ends before it."
+            )
+            self.add("cut-off-chain", name, text, _FROM_COPY)
+        if lineage.broken:
+            causes = lineage.findings()
             said = " ".join(str(each.get("message", "")) for each in causes)
             first = str(causes[0].get("file", "")) if causes else ""
             text = f"The chain of logs is broken; the copy ends before that: {said}"
             self.add("chain-broken", first, text.strip(), "Make a new full backup now.")
-        if any(each["code"] != "chain-broken" for each in self.findings):
-            raise Stop("the stored files do not hold")
 
     def _stored(self, kind: str, name: str, path: Path, size: int, sha256: str) -> None:
         problem = check_file(path, size, sha256)

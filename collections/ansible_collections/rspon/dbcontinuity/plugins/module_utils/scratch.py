@@ -154,9 +154,10 @@ def _some(names: list[str]) -> str:
     return ", ".join(names[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "")
 
 
-def check_reach(path: Path, owner: Owner) -> None:
+def check_reach(path: Path, owner: Owner, *, sockets: bool = True) -> None:
     """Refuse a folder that the throwaway server's user cannot get to, or whose sockets' names would be too long.
 
+    :param sockets: whether there will be any.
     :raises PrerequisiteError: naming what stands in the way.
     """
     longest = LONGEST_SOCKET - _SOCKET_ROOM - len(WORK) - 1
@@ -172,7 +173,7 @@ def check_reach(path: Path, owner: Owner) -> None:
                 f"The user {owner.name}, as whom the throwaway server runs, cannot get to {path}: {folder} is closed to it.",
                 f"Name another folder, or run: chmod o+x {folder}",
             )
-    if len(os.fsencode(path)) > longest - 8:
+    if sockets and len(os.fsencode(path)) > longest - 8:
         raise PrerequisiteError(
             f"The path of the scratch folder {path} is too long for a socket in it.",
             f"Name a folder of at most {longest - 8} bytes.",

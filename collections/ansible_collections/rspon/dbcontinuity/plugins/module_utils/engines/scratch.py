@@ -114,10 +114,10 @@ class Content:
 class ScratchServer(ABC):
     """A throwaway copy of one instance in a folder of its own; nothing can reach it but this process.
 
-    :cvar users: who it runs as, by default: the first that exists on this host.
+    :cvar users: who it runs as, by default: the first that exists on this host; none: whoever runs this.
     """
 
-    users: ClassVar[tuple[str, ...]]
+    users: ClassVar[tuple[str, ...]] = ()
 
     def __init__(self, instance: Instance, source: Source, folder: Path, sandbox: Sandbox) -> None:
         self.instance = instance

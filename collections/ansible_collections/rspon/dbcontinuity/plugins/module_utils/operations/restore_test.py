@@ -115,7 +115,7 @@ def _plans(request: RestoreTestRequest, repository: Repository) -> dict[str, Any
             found = find_source(repository, instance, request.protection, request.target, request.set_name)
             needed = needed_bytes(found.source)
             owner = _owner(request, found.scratch)
-            check_reach(request.folder, owner)
+            check_reach(request.folder, owner, sockets=bool(found.scratch.users))
             check_room(request.folder, needed)
             plans[instance.name] = {
                 "result": "would be tested",
@@ -189,7 +189,7 @@ def _bring_up(
     found = find_source(repository, instance, request.protection, request.target, request.set_name)
     owner = _owner(request, found.scratch)
     trial.begin(found, request.folder)
-    check_reach(request.folder, owner)
+    check_reach(request.folder, owner, sockets=bool(found.scratch.users))
     check_room(request.folder, needed_bytes(found.source))
     with shared_folder(found.source.folder):
         trial.checksums(progress)
@@ -197,5 +197,5 @@ def _bring_up(
 
 
 def _owner(request: RestoreTestRequest, scratch: type[ScratchServer]) -> Owner:
-    """Return who a copy belongs to: folders keep their owners, which only the present user can give them."""
-    return present_user() if scratch.users == ("root",) else owner_for(request.user, scratch.users)
+    """Return who a copy belongs to."""
+    return owner_for(request.user, scratch.users) if scratch.users else present_user()

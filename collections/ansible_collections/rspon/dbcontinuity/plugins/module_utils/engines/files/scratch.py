@@ -15,7 +15,7 @@ import stat
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, ClassVar, Optional
+from typing import Any, Optional
 
 from ...clock import parse_moment
 from ...errors import InputError
@@ -33,9 +33,7 @@ _SHOWN = 20
 
 
 class FilesScratch(ScratchServer):
-    """One copy of folders; there is no server."""
-
-    users: ClassVar[tuple[str, ...]] = ("root",)
+    """One copy of folders; there is no server, and only the present user can give files their owners."""
 
     def __init__(self, instance: Instance, source: Source, folder: Path, sandbox: Sandbox) -> None:
         super().__init__(instance, source, folder, sandbox)
