@@ -112,9 +112,9 @@ def end_module(run: Run, _server: MariaDBServer) -> None:
     ("act", "why"),
     [
         (kill_module, ""),
-        (kill_agent, "without saying that its data are whole"),
-        (kill_tool, "mariadb-backup ended with status"),
-        (kill_zstd, "zstd was killed by signal 9"),
+        pytest.param(kill_agent, "without saying that its data are whole", marks=pytest.mark.slow),
+        pytest.param(kill_tool, "mariadb-backup ended with status", marks=pytest.mark.slow),
+        pytest.param(kill_zstd, "zstd was killed by signal 9", marks=pytest.mark.slow),
         (kill_age, "age was killed by signal 9"),
         (kill_server, "mariadb-backup ended with status"),
         (end_module, ""),

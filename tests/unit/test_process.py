@@ -179,7 +179,7 @@ def test_the_dead_stage_is_named_and_not_the_one_that_hangs_because_of_it(marker
 
 def test_leaving_early_ends_every_stage(marker: str) -> None:
     with pytest.raises(KeyboardInterrupt), Pipeline([sh("yes"), sh("cat")]):  # noqa: PT012
-        assert len(running(marker)) >= 2
+        assert wait_until(lambda: len(running(marker)) >= 2, 10)
         raise KeyboardInterrupt
     assert wait_until(lambda: running(marker) == [], 5)
 
