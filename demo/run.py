@@ -19,6 +19,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+from ansible_collections.rspon.dbcontinuity.plugins.module_utils.repository import Repository
 from ansible_collections.rspon.dbcontinuity.plugins.plugin_utils.inventory import human_bytes, local_time
 from ansible_collections.rspon.dbcontinuity.plugins.plugin_utils.report import table
 from demo import bring_back
@@ -144,6 +145,17 @@ class Demo:
             raise ServerError(f"the missing log {missing.name} was not named")
         return missing.name
 
+    def test_restore(self) -> None:
+        """Let the collection bring everything back into a non-active folder; the rows come from the ledger."""
+        self.playbook("restore_test", "-e", f"dbc_scratch_folder={self.folder / 'scratch'}")
+        for record in Repository.open(self.place.repository).ledger.records():
+            if record["activity"] == "restore_test" and record["kind"] == "finished":
+                data = record["data"]
+                evidence = (
+                    f"answered in {data['rto']['actual_seconds']:.1f} s, {data['source']['logs']} logs, copy destroyed"
+                )
+                self.note("T1 T2", record["instance"], f"test restore {data['result']}", evidence)
+
     def bring_back(self, name: str) -> Comparison:
         """Bring a database back into a folder, compare everything with its source, and destroy the copy."""
         make: Callable[..., tuple[Server, float]] = bring_back.mariadb if name == "simrs" else bring_back.postgresql
@@ -250,6 +262,8 @@ def run(place: Place, megabytes: float, spoil: str = "") -> int:
             "D3", "berkas", "equal to its source" if files_ok else "DIFFERENT", f"{demo.seconds['back berkas']} s"
         )
         demo.note("B3", "simrs", "planted hole refused", missing)
+        say("Test restore into a folder that no live database uses, destroyed afterwards (T1, T2)")
+        demo.test_restore()
         return finish(demo, good and files_ok, time.monotonic() - began)
 
 
