@@ -159,7 +159,7 @@ def verify_dumps(folder: Path, manifest: Mapping[str, Any]) -> Mapping[str, Any]
 
     :raises DamagedError: if one is missing, cut short, or holds less than was counted.
     """
-    major = int(str(manifest["server"]["version"]).split(".")[0])
+    major = int(str(manifest["server"]["version"]).split(".", maxsplit=1)[0])
     restore = find_postgresql("pg_restore", major)
     counts: dict[str, int] = {}
     tail = (folder / GLOBALS).read_bytes()[-200:] if (folder / GLOBALS).is_file() else b""
