@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from ..errors import PrerequisiteError
+from ..errors import ContinuityError, PrerequisiteError
 from .files.scratch import FilesScratch
 from .mariadb.scratch import MariaDBScratch
 from .postgresql.scratch import PostgreSQLScratch
@@ -35,3 +35,15 @@ def scratch_for(manifest: Mapping[str, Any]) -> type[ScratchServer]:
             {"set": manifest["set"], "method": "logical"},
         )
     return SCRATCH[str(manifest["engine"])]
+
+
+def restore_problem(engine: str, method: str, version: str) -> str:
+    """Return why a set of this server, made now, could not be brought up on this host; empty if it could."""
+    manifest = {"engine": engine, "method": method, "server": {"version": version}, "set": "made now", "instance": ""}
+    if method == "logical":
+        return ""  # its restore needs any server of the kind
+    try:
+        scratch_for(manifest).check_tools(manifest)
+    except ContinuityError as error:
+        return f"Its backups could not be brought back on this host: {error.message} {error.remedy}"
+    return ""

@@ -19,6 +19,7 @@ from ..codec import Protection, check_protection, encode_stages, layers, suffix
 from ..durable import UNFINISHED, free_bytes, fsync_directory, make_directory, writing_to
 from ..engines.base import BackupFacts, Engine, Inspection
 from ..engines.registry import engine_for, method_of
+from ..engines.scratch_registry import restore_problem
 from ..errors import ContinuityError, DamagedError, PrerequisiteError
 from ..instance import Instance
 from ..ledger import new_run_id
@@ -77,7 +78,7 @@ def full_backup(request: FullBackupRequest, progress: Progress) -> dict[str, Any
             "changed": True,
             "plan": plan,
             "objects": dict(inspection.objects),
-            "warnings": list(inspection.warnings),
+            "warnings": [*inspection.warnings, *_restore_warnings(request.instance, inspection)],
         }
     run = request.run or new_run_id()
     actor = describe_actor(request.actor)
@@ -130,9 +131,15 @@ def full_backup(request: FullBackupRequest, progress: Progress) -> dict[str, Any
         "run": run,
         "ledger_head": str(head),
         "objects": dict(result.manifest.values["objects"]),
-        "warnings": list(result.manifest.values["warnings"]),
+        "warnings": [*result.manifest.values["warnings"], *_restore_warnings(request.instance, inspection)],
         **done,
     }
+
+
+def _restore_warnings(instance: Instance, inspection: Inspection) -> list[str]:
+    """Say now, not when it is needed, that the programs of the server's own release are missing here."""
+    problem = restore_problem(instance.engine, method_of(instance), inspection.version)
+    return [problem] if problem else []
 
 
 _EVIDENCE = (
