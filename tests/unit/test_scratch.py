@@ -20,6 +20,8 @@ from pathlib import Path
 import pytest
 
 from ansible_collections.rspon.dbcontinuity.plugins.module_utils import scratch, throwaway
+from ansible_collections.rspon.dbcontinuity.plugins.module_utils.engines.mariadb import scratch as mariadb_scratch
+from ansible_collections.rspon.dbcontinuity.plugins.module_utils.engines.scratch_registry import restore_problem
 from ansible_collections.rspon.dbcontinuity.plugins.module_utils.errors import (
     ContinuityError,
     InputError,
@@ -399,3 +401,14 @@ def test_objects_and_rows_against_what_was_known() -> None:
     ]
     assert judge_rows(before, rows, 20, ("b", "c", "e")) == []
     assert judge_rows(before, rows, 20, ("all",)) == []
+
+
+def test_programs_of_another_release_are_told_before_the_first_backup(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert restore_problem("files", "archive", "") == ""
+    assert restore_problem("mariadb", "logical", "5.5.68-MariaDB") == ""
+    assert "PostgreSQL 9.6.1" in restore_problem("postgresql", "physical", "9.6.1")
+    monkeypatch.setattr(mariadb_scratch, "tool_version", lambda _shown: "10.11.19")
+    assert restore_problem("mariadb", "physical", "10.11.6-MariaDB-log") == ""
+    problem = restore_problem("mariadb", "physical", "11.8.6-MariaDB")
+    assert "10.11.19" in problem
+    assert "/opt/mariadb-11.8/bin" in problem
