@@ -44,7 +44,8 @@ options:
     default: {}
   user:
     description:
-      - Whom the throwaway servers run as. By default C(mysql) or C(postgres) where this runs as root, else the present user.
+      - Whom the throwaway servers run as.
+      - Where this runs as root, by default C(mysql) or C(postgres), or C(dbcontinuity) where there is none; else the present user.
     type: str
   shrink_percent:
     description: A table with more than so many percent fewer rows than at the last test that succeeded is a finding.

@@ -40,13 +40,18 @@ _TABLES = "TABLE_TYPE IN ('BASE TABLE','SYSTEM VERSIONED')"
 _BATCH = 100
 # How the server lays its files out; the backup says it, the throwaway has to do the same.
 _LAYOUT = re.compile(r"^(innodb_page_size|innodb_undo_tablespaces|innodb_data_file_path)=([\w:;.]+)$", re.M)
-_PROGRAMS = (("mariadbd", "mariadb-server"), ("mariadb-backup", "mariadb-backup"), ("mariadb-binlog", "mariadb-server"))
+_PROGRAMS = (
+    ("mariadbd", "mariadb-server-core"),
+    ("mariadb-backup", "mariadb-backup"),
+    ("mariadb-binlog", "mariadb-client"),
+)
 
 
 class MariaDBScratch(ScratchServer):
     """One throwaway MariaDB server."""
 
-    users: ClassVar[tuple[str, ...]] = ("mysql",)
+    # A host without production's server has no mysql; the role backup makes the other one.
+    users: ClassVar[tuple[str, ...]] = ("mysql", "dbcontinuity")
 
     def __init__(self, instance: Instance, source: Source, folder: Path, sandbox: Sandbox) -> None:
         super().__init__(instance, source, folder, sandbox)
@@ -63,7 +68,8 @@ class MariaDBScratch(ScratchServer):
             shown = run(Stage((_tool(name, package, wanted), "--version"), label=name), check=False)
             found[name] = tool_version(shown.stdout.decode("utf-8", "replace") + shown.stderr)
             if name == "mariadb-binlog":  # tells no release of the server's; it comes in the server's package
-                found[name] = shown.stdout.decode("utf-8", "replace").strip().removeprefix("mariadb-binlog ")
+                said = re.search(rb"Ver (\S+)", shown.stdout)
+                found[name] = said.group(1).decode("utf-8", "replace") if said else ""
             elif series(found[name]) != wanted:
                 raise PrerequisiteError(
                     f"{name} on this host is {found[name] or 'of no known version'}; the set {manifest['set']} was made on"
@@ -138,7 +144,7 @@ class MariaDBScratch(ScratchServer):
 
     def _command(self, start_file: Path) -> list[str]:
         words = [
-            *(_tool("mariadbd", "mariadb-server", self._series), "--no-defaults", f"--datadir={self.data}"),
+            *(_tool("mariadbd", "mariadb-server-core", self._series), "--no-defaults", f"--datadir={self.data}"),
             *(f"--socket={self.socket}", f"--pid-file={self.folder}/s/pid", *self._temporary),
             *(f"--secure-file-priv={self.sandbox.temporary}", f"--init-file={start_file}", "--skip-networking"),
             # Nothing of production's goes on here, and no statement of its log writes outside the folder. (With the
@@ -232,7 +238,7 @@ class MariaDBScratch(ScratchServer):
         """Send one log to the client; return False once the client takes no more, whose own words say why."""
         reader = Stage(
             (
-                *(_tool("mariadb-binlog", "mariadb-server", self._series), "--no-defaults", "--verify-binlog-checksum"),
+                *(_tool("mariadb-binlog", "mariadb-client", self._series), "--no-defaults", "--verify-binlog-checksum"),
                 *(f"--start-position={position}", f"--local-load={local}", "-"),
             ),
             label=f"mariadb-binlog of {record.name}",

@@ -44,7 +44,7 @@ _BATCH = 100
 class PostgreSQLScratch(ScratchServer):
     """One throwaway PostgreSQL server."""
 
-    users: ClassVar[tuple[str, ...]] = ("postgres",)
+    users: ClassVar[tuple[str, ...]] = ("postgres", "dbcontinuity")
 
     def __init__(self, instance: Instance, source: Source, folder: Path, sandbox: Sandbox) -> None:
         super().__init__(instance, source, folder, sandbox)
