@@ -67,9 +67,9 @@ class MariaDBScratch(ScratchServer):
         for name, package in _PROGRAMS:
             shown = run(Stage((_tool(name, package, wanted), "--version"), label=name), check=False)
             found[name] = tool_version(shown.stdout.decode("utf-8", "replace") + shown.stderr)
-            if name == "mariadb-binlog":  # tells no release of the server's; it comes in the server's package
-                said = re.search(rb"Ver (\S+)", shown.stdout)
-                found[name] = said.group(1).decode("utf-8", "replace") if said else ""
+            said = re.search(rb"Ver (\S+)", shown.stdout)
+            if name == "mariadb-binlog" and not found[name] and said:
+                found[name] = said.group(1).decode("utf-8", "replace")  # until 10.11 it tells its own version alone
             elif series(found[name]) != wanted:
                 raise PrerequisiteError(
                     f"{name} on this host is {found[name] or 'of no known version'}; the set {manifest['set']} was made on"
