@@ -16,6 +16,7 @@ import pytest
 from ansible_collections.rspon.dbcontinuity.plugins.module_utils.codec import Protection
 from ansible_collections.rspon.dbcontinuity.plugins.module_utils.engines.files import scratch as engine
 from ansible_collections.rspon.dbcontinuity.plugins.module_utils.engines.scratch import ScratchServer, Target
+from ansible_collections.rspon.dbcontinuity.plugins.module_utils.errors import InputError
 from ansible_collections.rspon.dbcontinuity.plugins.module_utils.instance import Instance
 from ansible_collections.rspon.dbcontinuity.plugins.module_utils.restore_evidence import Expectations
 from ansible_collections.rspon.dbcontinuity.plugins.module_utils.scratch import LOCK, MARKER
@@ -260,3 +261,19 @@ def test_no_room_is_said_before_anything_is_unpacked(place: Place, instance: Ins
     assert codes(answer, "scan") == ["prerequisite"]
     assert "bytes free; the copy needs about" in said(answer, "scan")
     assert "destruction" not in answer["instances"]["scan"]
+
+
+def test_values_that_cannot_be_used_are_said_before_anything_is_touched(
+    place: Place, instance: Instance, tmp_path: Path
+) -> None:
+    full(place, instance)
+    before = sorted(place.repository.rglob("*"))
+    for wrong, why in (
+        ({"zone": "Asia/Jakata"}, "no time zone"),
+        ({"target": Target("yesterday")}, "target 'yesterday' is not known"),
+        ({"expectations": {"simrs": Expectations()}}, "simrs, which is not tested"),
+    ):
+        with pytest.raises(InputError, match=why):
+            tried(place, tmp_path / "scratch", instance, **wrong)
+    assert sorted(place.repository.rglob("*")) == before
+    assert not (tmp_path / "scratch").exists()

@@ -15,6 +15,7 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import timezone
 from pathlib import Path
 
 import pytest
@@ -36,6 +37,7 @@ from ansible_collections.rspon.dbcontinuity.plugins.module_utils.restore_evidenc
     judge_objects,
     judge_rows,
 )
+from ansible_collections.rspon.dbcontinuity.plugins.module_utils.restore_trial import moment_of
 from ansible_collections.rspon.dbcontinuity.plugins.module_utils.scratch import check_folder, claimed
 from ansible_collections.rspon.dbcontinuity.plugins.module_utils.throwaway import (
     Daemon,
@@ -412,3 +414,19 @@ def test_programs_of_another_release_are_told_before_the_first_backup(monkeypatc
     problem = restore_problem("mariadb", "physical", "11.8.6-MariaDB")
     assert "10.11.19" in problem
     assert "/opt/mariadb-11.8/bin" in problem
+
+
+@pytest.mark.parametrize(
+    ("text", "moment"),
+    [
+        ("2026-09-19 12:00:00", "2026-09-19T05:00:00+00:00"),
+        ("2026-09-19 12:00:00.25", "2026-09-19T05:00:00.250000+00:00"),
+        ("2026-09-19 05:00:00+00", "2026-09-19T05:00:00+00:00"),
+        ("2026-09-19", "2026-09-18T17:00:00+00:00"),
+        ("", None),
+        ("0000-00-00 00:00:00", None),
+    ],
+)
+def test_the_newest_rows_time_is_meant_in_the_sites_zone(text: str, moment: str | None) -> None:
+    found = moment_of(text, "Asia/Jakarta")
+    assert (found.astimezone(timezone.utc).isoformat() if found else None) == moment

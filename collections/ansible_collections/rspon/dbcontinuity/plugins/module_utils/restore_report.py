@@ -25,16 +25,24 @@ _RESULTS = {"succeeded": "BERHASIL (succeeded)", "failed": "GAGAL (failed)"}
 _CHECKS = {"passed": "[v]", "failed": "[x]", "not checkable": "[-]"}
 
 
+def known_zone(zone: str) -> ZoneInfo:
+    """Return a time zone by its name.
+
+    :raises InputError: if there is none.
+    """
+    try:
+        return ZoneInfo(zone)
+    except (ZoneInfoNotFoundError, ValueError):
+        raise InputError(f"There is no time zone {zone!r}.", "Name one such as Asia/Jakarta.") from None
+
+
 def report_text(results: Mapping[str, Mapping[str, Any]], run: str, actor: Mapping[str, str], zone: str) -> str:
     """Return the report of one run over all its instances.
 
     :param zone: of the times printed.
     :raises InputError: if there is no such zone.
     """
-    try:
-        local = ZoneInfo(zone)
-    except (ZoneInfoNotFoundError, ValueError):
-        raise InputError(f"There is no time zone {zone!r}.", "Name one such as Asia/Jakarta.") from None
+    local = known_zone(zone)
     good = sum(1 for each in results.values() if each["result"] == "succeeded")
     lines = [
         "BERITA ACARA UJI RESTORE (minutes of the test restore)".center(WIDTH).rstrip(),

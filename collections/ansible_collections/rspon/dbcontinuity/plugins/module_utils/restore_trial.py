@@ -13,6 +13,7 @@ from datetime import datetime, timezone
 from pathlib import Path
 from time import monotonic
 from typing import Any, Optional
+from zoneinfo import ZoneInfo
 
 from .clock import iso, parse_moment
 from .codec import Protection
@@ -35,12 +36,14 @@ _FROM_COPY = "Take it from a copy of the repository, or make a new full backup n
 class Rules:
     """How a trial judges and how long it may take.
 
+    :param zone: in which an application's times without an offset are meant.
     :param before_destroy: called with the running copy, before the engine's checks.
     """
 
     shrink_percent: int = 20
     accept_shrinking: Sequence[str] = ()
     timeout_seconds: float = 6 * 3600.0
+    zone: str = "UTC"
     before_destroy: Optional[Callable[[str, ScratchServer], None]] = None
 
 
@@ -345,7 +348,7 @@ class Trial:
             try:
                 answer = server.ask(self.expectations.newest_row_sql, self.expectations.newest_row_database)
                 kept["newest_row"] = answer
-                newest = _moment(answer)
+                newest = moment_of(answer, self.rules.zone)
                 if newest is not None:
                     kept["newest_row_seconds"] = round((self.started - newest).total_seconds(), 3)
             except ContinuityError as error:
@@ -372,10 +375,17 @@ class Trial:
         return self.evidence
 
 
-def _moment(text: str) -> Optional[datetime]:
-    """Return the moment a query answered, None where it names no UTC offset and so no moment."""
-    candidate = re.sub(r"([+-]\d\d)$", r"\1:00", text.strip())
+def moment_of(text: str, zone: str) -> Optional[datetime]:
+    """Return the moment a query answered, None where it is none; without an offset it is meant in the site's zone."""
+    candidate = text.strip()
+    if ":" not in candidate:
+        candidate += "T00:00:00"
+    candidate = re.sub(r"([+-]\d\d)$", r"\1:00", candidate)
     try:
         return parse_moment(candidate)
+    except InputError:
+        pass
+    try:
+        return parse_moment(f"{candidate}+00:00").replace(tzinfo=ZoneInfo(zone))
     except InputError:
         return None

@@ -28,7 +28,7 @@ from ..locks import shared_folder
 from ..progress import Progress
 from ..repository import Repository
 from ..restore_evidence import Expectations, History, read_history
-from ..restore_report import report_text
+from ..restore_report import known_zone, report_text
 from ..restore_trial import Rules, Trial, find_source
 from ..scratch import Claim, check_folder, check_reach, check_room, claimed
 from ..throwaway import Owner, owner_for, present_user
@@ -76,6 +76,7 @@ def restore_test(request: RestoreTestRequest, progress: Progress) -> dict[str, A
     repository = Repository.open(request.repository)
     engines_for(request.instances)
     choice(request.target.kind, TARGETS, "target")
+    known_zone(request.zone)
     unknown = sorted(set(request.expectations) - {each.name for each in request.instances})
     if unknown:
         raise InputError(f"Expectations name {', '.join(unknown)}, which is not tested.", "Name instances under test.")
@@ -160,7 +161,9 @@ def _one(
     }
     repository.ledger.append("started", ACTIVITY, run, instance=name, actor=actor, data=data)
     started = utc_now()
-    rules = Rules(request.shrink_percent, request.accept_shrinking, request.timeout_seconds, request.before_destroy)
+    rules = Rules(
+        request.shrink_percent, request.accept_shrinking, request.timeout_seconds, request.zone, request.before_destroy
+    )
     trial = Trial(name, request.expectations.get(name, Expectations()), history, rules, started, request.target.kind)
     try:
         _bring_up(request, repository, instance, trial, claim, progress)
