@@ -242,3 +242,27 @@ def test_the_folders_of_the_running_server_are_refused(site: Site) -> None:
         with pytest.raises(PrerequisiteError, match="running postgres"):
             tried(site.place, path, site.instance)
         assert (sorted(os.listdir(path)) if path.is_dir() else None) == before
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can shut production's folders off")
+def test_a_tablespace_made_after_the_set_is_not_touched_and_calls_for_a_new_full() -> None:
+    with workspace("rtpt") as folder, PostgreSQLServer(folder / "lab", fast=True) as server:
+        server.query("CREATE TABLE a AS SELECT 1 AS i")
+        place = make_place(folder / "backup")
+        instance = make_instance(place, "simrs", server)
+        space = server.external / "baru"
+        with Receiver(place, instance):
+            full(place, instance)
+            space.mkdir()
+            server.owner.give(space)
+            server.query(f"CREATE TABLESPACE baru LOCATION '{space}'")
+            server.query("CREATE TABLE c TABLESPACE baru AS SELECT 1 AS i")
+            cycle(place, instance)
+            before = {str(path): path.stat().st_mtime_ns for path in space.rglob("*")}
+            answer = tried(place, folder / "scratch", instance)
+            assert codes(answer) == ["replay-failed"]
+            assert "tablespace was made after the set" in answer["instances"]["simrs"]["findings"][0]["remedy"]
+            assert {str(path): path.stat().st_mtime_ns for path in space.rglob("*")} == before
+            full(place, instance, force=True)
+            assert tried(place, folder / "scratch", instance)["failed"] == []

@@ -240,10 +240,16 @@ class PostgreSQLScratch(ScratchServer):
         except PipelineError as error:
             if feeder is not None:
                 feeder.raise_failure()
+            remedy = (
+                "A log is missing or does not fit, or a setting stands in the way; the server's own words tell which."
+            )
+            if "Tablespace/CREATE" in error.message:
+                remedy = (
+                    "A tablespace was made after the set; its log names production's own folder, which a copy must not"
+                    " touch. Make a new full backup now."
+                )
             raise PipelineError(
-                f"The recovery did not reach its target: {error.message}",
-                "A log is missing or does not fit, or a setting stands in the way; the server's own words tell which.",
-                error.details,
+                f"The recovery did not reach its target: {error.message}", remedy, error.details
             ) from None
         finally:
             if feeder is not None:
