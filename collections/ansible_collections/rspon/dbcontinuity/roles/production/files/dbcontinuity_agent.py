@@ -21,6 +21,7 @@ the data are whole: a stream without it is not whole, whatever the exit status.
 from __future__ import annotations
 
 import argparse
+import errno
 import fcntl
 import grp
 import json
@@ -52,6 +53,8 @@ _OPTION = re.compile(r"(parallel|zstd)=([0-9]{1,2})")
 # Seconds. Production's commits may wait 15 at the most; killing and releasing the locks takes some of them.
 STALL_SECONDS = 10.0
 COMMIT_BLOCK_SECONDS = 10.0
+# How often the agent looks at the clock and tells its guard that it moves.
+HEARTBEAT_SECONDS = 0.2
 
 
 class AgentError(Exception):
@@ -96,6 +99,8 @@ class Output:
         self._poll.register(descriptor, select.POLLOUT)
         self._hangup = select.poll()
         self._hangup.register(descriptor, 0)
+        self._splices = hasattr(os, "splice")
+        self._buffer = bytearray(BLOCK_BYTES)
         self.bytes = 0
 
     def write(self, block: memoryview, check: Callable[[], None] = lambda: None) -> None:
@@ -116,11 +121,42 @@ class Output:
             if count:
                 moved_at = monotonic()
             elif monotonic() - moved_at > self._stall_seconds:
-                raise AgentError(
-                    f"the reader took nothing for {self._stall_seconds:g} seconds; the backup was ended so that it does not hold up production"
-                )
+                raise self._stalled()
             self.bytes += count
             block = block[count:]
+
+    def take(self, source: int, check: Callable[[], None]) -> int:
+        """Move what *source*, a pipe, has now; return the bytes, 0 at its end.
+
+        splice(2) moves pages from pipe to pipe without copying them; where the output is none it can write to, or
+        Python is older than 3.10, they are copied.
+        """
+        moved_at = monotonic()
+        while self._splices:
+            ready = self._poll.poll(1000)
+            check()
+            try:
+                count = os.splice(source, self._descriptor, BLOCK_BYTES, flags=os.SPLICE_F_NONBLOCK) if ready else -1
+            except BlockingIOError:
+                count = -1
+            except OSError as error:
+                if error.errno != errno.EINVAL:
+                    raise
+                self._splices = False
+                break
+            if count >= 0:
+                self.bytes += count
+                return count
+            if monotonic() - moved_at > self._stall_seconds:
+                raise self._stalled()
+        count = os.readv(source, [self._buffer])
+        self.write(memoryview(self._buffer)[:count], check)
+        return count
+
+    def _stalled(self) -> AgentError:
+        return AgentError(
+            f"the reader took nothing for {self._stall_seconds:g} seconds; the backup was ended so that it does not hold up production"
+        )
 
     def check_reader(self) -> None:
         """Raise BrokenPipeError if nobody reads any more."""
@@ -215,6 +251,7 @@ class Tools:
             pipe(self.first.stdout).close()
             self.processes.append(second)
         self._heart = watch_over([each.pid for each in self.processes])
+        self._beat_at = 0.0
         self.readers = [StderrReader(pipe(each.stderr)) for each in self.processes]
 
     def kill(self) -> None:
@@ -231,8 +268,6 @@ class Tools:
     def pump(self, output: Output) -> list[int]:
         """Copy to the output until the end; return the exit statuses."""
         source = pipe(self.processes[-1].stdout).fileno()
-        buffer = bytearray(BLOCK_BYTES)
-        view = memoryview(buffer)
         try:
             while True:
                 ready = select.select([source], [], [], 1.0)[0]
@@ -240,10 +275,8 @@ class Tools:
                 if not ready:
                     output.check_reader()
                     continue
-                count = os.readv(source, [buffer])
-                if count == 0:
+                if output.take(source, self._check) == 0:
                     break
-                output.write(view[:count], self._check)
             self._rest()
             return [process.wait(timeout=300) for process in self.processes]
         except subprocess.TimeoutExpired as error:
@@ -258,6 +291,10 @@ class Tools:
             self._heart = -1
 
     def _check(self) -> None:
+        now = monotonic()
+        if now - self._beat_at < HEARTBEAT_SECONDS:
+            return
+        self._beat_at = now
         try:
             os.write(self._heart, b".")
         except BrokenPipeError:
