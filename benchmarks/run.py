@@ -36,7 +36,7 @@ def measure(chosen: argparse.Namespace, folder: Path) -> list[Table]:
             if engine in chosen.only:
                 base = folder / f"{engine}-{where}"
                 base.mkdir()
-                tables.append(full.benchmark(engine, base, chosen.megabytes, chosen.pairs, where, say))
+                tables.append(full.benchmark(engine, base, chosen.megabytes, chosen.pairs, where, chosen.data, say))
     if "cycles" in chosen.only:
         tables.append(cycles.long_and_short(folder, chosen.archived, chosen.pairs, say))
     if "many" in chosen.only:
@@ -85,6 +85,9 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--only", action="append", choices=PARTS, help="a part alone; may be repeated")
     parser.add_argument(
         "--compress-on", action="append", choices=("backup", "production"), help="where zstd runs (default: backup)"
+    )
+    parser.add_argument(
+        "--data", choices=("sample", "hex"), default="sample", help="a hospital's sample, or rows hard to compress"
     )
     parser.add_argument(
         "--results", type=Path, default=PROJECT / "benchmarks/results.md", help="where they are written"

@@ -5,15 +5,7 @@
 
 from __future__ import annotations
 
-
-class ModuleDocFragment:
-    DOCUMENTATION = r"""
-options:
-  instance:
-    description: The instance.
-    type: dict
-    required: true
-    suboptions:
+_SUBOPTIONS = r"""
       name:
         description:
           - The instance's name. It names folders, services and lock files.
@@ -85,3 +77,30 @@ options:
         type: int
         default: 2
 """
+
+
+class ModuleDocFragment:
+    """One instance (the default), or several (``.list``)."""
+
+    DOCUMENTATION = (
+        r"""
+options:
+  instance:
+    description: The instance.
+    type: dict
+    required: true
+    suboptions:"""
+        + _SUBOPTIONS
+    )
+
+    LIST = (
+        r"""
+options:
+  instances:
+    description: The instances, each as a dictionary.
+    type: list
+    elements: dict
+    required: true
+    suboptions:"""
+        + _SUBOPTIONS
+    )

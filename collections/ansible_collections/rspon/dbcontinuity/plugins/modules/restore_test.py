@@ -76,7 +76,7 @@ attributes:
     description: There is nothing to compare.
     support: none
 extends_documentation_fragment:
-  - rspon.dbcontinuity.instances
+  - rspon.dbcontinuity.instance.list
   - rspon.dbcontinuity.repository
   - rspon.dbcontinuity.protection
   - rspon.dbcontinuity.actor
