@@ -244,6 +244,7 @@ def test_run_ends_what_takes_too_long(marker: str) -> None:
 def test_run_is_interrupted_and_leaves_nothing(marker: str) -> None:
     def interrupt() -> None:
         assert wait_until(lambda: bool(running(marker)), 5)
+        time.sleep(0.5)  # the child is seen before Popen has returned and told whom to kill
         os.kill(os.getpid(), signal.SIGINT)
 
     threading.Thread(target=interrupt).start()
