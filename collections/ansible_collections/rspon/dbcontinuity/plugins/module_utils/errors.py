@@ -92,3 +92,9 @@ class ChainError(ContinuityError):
     """The chain of logs is not whole; details hold the findings."""
 
     kind = "chain"
+
+
+class ApprovalError(ContinuityError):
+    """No instruction or approval covers this; details hold which refusal it is. Nothing was touched."""
+
+    kind = "approval"
