@@ -185,6 +185,11 @@ def failure(stages: Sequence[Finished]) -> PipelineError:
     )
 
 
+def left_early(stages: Sequence[Finished]) -> bool:
+    """Return whether the last stage ended well and the others did too, or only lost the reader of their output."""
+    return stages[-1].ok and all(stage.ok or _died_of_broken_pipe(stage) for stage in stages)
+
+
 def _died_of_broken_pipe(stage: Finished) -> bool:
     return stage.status in (-signal.SIGPIPE, 128 + signal.SIGPIPE) or (
         stage.status > 0 and "broken pipe" in stage.stderr.lower()

@@ -16,14 +16,12 @@ from typing import Any, Optional
 from zoneinfo import ZoneInfo
 
 from .clock import iso, parse_moment
-from .codec import Protection
-from .engines.scratch import FAILED, ScratchServer, Source, Target
-from .engines.scratch_registry import scratch_for
+from .engines.scratch import FAILED, ScratchServer
+from .engines.targets import Target
 from .errors import ContinuityError, DamagedError, InputError, PipelineError
 from .instance import Instance
-from .lineage import Lineage
 from .progress import Progress
-from .repository import FullSet, Repository
+from .recoverable import Found
 from .restore_evidence import Expectations, History, judge_objects, judge_rows
 from .scratch import Claim
 from .stored import check_file
@@ -47,51 +45,8 @@ class Rules:
     before_destroy: Optional[Callable[[str, ScratchServer], None]] = None
 
 
-@dataclass(frozen=True)
-class Found:
-    """What is brought up: the set, its lineage, and how.
-
-    :param records: the hashes of the lineage's records.
-    """
-
-    set: FullSet
-    source: Source
-    scratch: type[ScratchServer]
-    lineage: Optional[Lineage]
-    recoverable_to: datetime
-    records: frozenset[str] = frozenset()
-
-
 class Stop(ContinuityError):
     """The trial cannot go on; its findings say why."""
-
-
-def find_source(
-    repository: Repository, instance: Instance, protection: Protection, target: Target, set_name: str
-) -> Found:
-    """Return the set and the logs that bring it to the target; only what is committed in the repository is read.
-
-    :raises ContinuityError: if there is no such set, or its chain does not hold.
-    """
-    folder = repository.instance(instance.name)
-    names = folder.set_names()
-    if not names:
-        raise InputError(
-            f"There is no full backup of {instance.name} to test.", "Run the playbook full_backup.", {"code": "no-set"}
-        )
-    chosen = folder.read_set(set_name or names[-1])
-    values = chosen.manifest.values
-    scratch = scratch_for(values)
-    moment = parse_moment(str(values["finished_at"]))
-    if target.kind == "set" or not values["point_in_time_recovery"]:
-        return Found(chosen, Source(chosen.path, values, protection), scratch, None, moment)
-    lineage = Lineage(folder.logs / str(values["lineage"]))
-    records = list(lineage.records())
-    logs = scratch.logs_of(values, records)
-    if logs:
-        moment = max(moment, parse_moment(str(lineage.state().get("recoverable_to") or iso(moment))))
-    source = Source(chosen.path, values, protection, logs, lineage.path)
-    return Found(chosen, source, scratch, lineage, moment, frozenset(each.sha256 for each in records))
 
 
 @dataclass
@@ -103,7 +58,7 @@ class Trial:
     history: History
     rules: Rules
     started: datetime
-    target: str = "latest"
+    target: Target = field(default_factory=Target)
     findings: list[dict[str, Any]] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
     evidence: dict[str, Any] = field(default_factory=dict)
@@ -174,9 +129,11 @@ class Trial:
                     "last_record_sha256": found.source.logs[-1].sha256 if found.source.logs else "",
                 },
                 "folder": str(folder),
-                "target": self.target,
+                "target": self.target.kind,
+                "resolved": found.resolved.to_json(),
             }
         )
+        self.notes += found.resolved.notes
 
     def checksums(self, progress: Progress) -> None:
         """Read every stored byte of the set and its logs, and hold the manifest against the ledger.
@@ -217,6 +174,9 @@ class Trial:
             said = " ".join(str(each.get("message", "")) for each in causes)
             first = str(causes[0].get("file", "")) if causes else ""
             text = f"The chain of logs is broken; the copy ends before that: {said}"
+            if self.target.in_the_logs:
+                self.notes.append(text.strip())  # what was asked for lies before it
+                return
             self.add("chain-broken", first, text.strip(), "Make a new full backup now.")
 
     def _stored(self, kind: str, name: str, path: Path, size: int, sha256: str) -> None:
@@ -303,7 +263,8 @@ class Trial:
             wrong, notes = judge_objects(recorded, content.objects, exactly_the_set=only_set)
             self.findings += [each for each in wrong if each not in self.findings]
             self.notes += [each for each in notes if each not in self.notes]
-        last = self.history.last_tests.get((self.name, self.target), {})
+        # An older moment has fewer rows by right: there is nothing to hold it against.
+        last = {} if self.target.in_the_logs else self.history.last_tests.get((self.name, self.target.kind), {})
         before = last.get("content", {}).get("rows", {})
         self.findings += judge_rows(before, content.rows, self.rules.shrink_percent, self.rules.accept_shrinking)
         self.evidence["content"] = {
@@ -315,7 +276,7 @@ class Trial:
             "compared_with_run": last.get("run", ""),
             "rows_in_all_before": last.get("content", {}).get("rows_in_all"),
         }
-        if not last:
+        if not last and not self.target.in_the_logs:
             self.notes.append("no earlier test that succeeded: rows were not compared with one")
 
     def _assertions(self, server: ScratchServer) -> None:
@@ -353,7 +314,8 @@ class Trial:
                     kept["newest_row_seconds"] = round((self.started - newest).total_seconds(), 3)
             except ContinuityError as error:
                 self.add("newest-row-failed", "", f"newest_row_sql failed: {error.message}", "Correct the query.")
-        if target is not None and self.chosen.lineage is not None and lost > target * 60:
+        judged = self.chosen.lineage is not None and not self.target.in_the_logs
+        if target is not None and judged and lost > target * 60:
             text = f"The copy ends {lost / 60:.1f} minutes before the test began; the target (RPO) is {target:g}."
             self.add("rpo-missed", "", text, "Look whether the log cycles run: the playbook status tells.")
 

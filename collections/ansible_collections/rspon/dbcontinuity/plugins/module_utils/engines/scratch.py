@@ -22,23 +22,13 @@ from ..lineage import LogRecord
 from ..manifest import Artefact
 from ..process import Stage
 from ..throwaway import Sandbox
+from .targets import Target
 
+__all__ = ["Check", "Content", "ScratchServer", "Source", "Target", "missing", "needed_bytes"]
 PASSED, FAILED, NOT_CHECKABLE = "passed", "failed", "not checkable"
 MEBIBYTE = 1024 * 1024
 # Logs of the throwaway's own, its temporary files, the engines' fixed files.
 _ROOM_BESIDE = 256 * MEBIBYTE
-
-
-@dataclass(frozen=True)
-class Target:
-    """The moment a copy is brought to.
-
-    :param kind: ``latest`` (the newest proven log's end) or ``set`` (the full set alone).
-    :param value: the moment, for kinds that name one.
-    """
-
-    kind: str = "latest"
-    value: str = ""
 
 
 @dataclass(frozen=True)
@@ -48,6 +38,8 @@ class Source:
     :param folder: where the set's artefacts lie.
     :param manifest: the set's manifest, plain.
     :param logs: the records of the logs to apply, in order, and *logs_folder* where they lie.
+    :param stop: where the replay ends, as the engine's resolver said; empty for the end of *logs*.
+    :param histories: where each of the instance's lineages starts, in the engine's terms.
     """
 
     folder: Path
@@ -55,6 +47,8 @@ class Source:
     protection: Protection
     logs: Sequence[LogRecord] = ()
     logs_folder: Path = field(default_factory=Path)
+    stop: Mapping[str, Any] = field(default_factory=dict)
+    histories: Sequence[Mapping[str, Any]] = ()
 
     @property
     def artefacts(self) -> list[Artefact]:
@@ -162,7 +156,7 @@ class ScratchServer(ABC):
 
     @abstractmethod
     def replay(self, on_progress: Callable[[int], None], timeout: float) -> Mapping[str, Any]:
-        """Apply the logs to the target; on return the server answers queries.
+        """Apply the logs to the target, exactly; on return the server answers queries, and takes writes.
 
         :param on_progress: called with the plain bytes applied so far.
         :raises ContinuityError: if it does not get exactly there.
@@ -179,6 +173,16 @@ class ScratchServer(ABC):
     @abstractmethod
     def ask(self, sql: str, database: str) -> str:
         """Return a query's single value as text, empty for NULL or no row."""
+
+    def settle(self) -> Path:
+        """End the server cleanly and return its data directory, on disk, fit to become a server's own.
+
+        Nothing of the throwaway's is left in it: its account, its settings. For folders it is the root that they lie
+        below. The copy cannot be asked any more.
+
+        :raises ContinuityError: if it does not end cleanly.
+        """
+        raise NotImplementedError
 
     @abstractmethod
     def end(self) -> None:

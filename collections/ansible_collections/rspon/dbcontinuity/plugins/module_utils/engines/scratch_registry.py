@@ -9,15 +9,24 @@ from collections.abc import Mapping
 from typing import Any
 
 from ..errors import ContinuityError, PrerequisiteError
+from .files.moments import FilesMoments
 from .files.scratch import FilesScratch
+from .mariadb.moments import BinlogMoments
 from .mariadb.scratch import MariaDBScratch
+from .postgresql.moments import WalMoments
 from .postgresql.scratch import PostgreSQLScratch
 from .scratch import ScratchServer
+from .targets import Moments
 
 SCRATCH: dict[str, type[ScratchServer]] = {
     "mariadb": MariaDBScratch,
     "postgresql": PostgreSQLScratch,
     "files": FilesScratch,
+}
+MOMENTS: dict[str, type[Moments]] = {
+    "mariadb": BinlogMoments,
+    "postgresql": WalMoments,
+    "files": FilesMoments,
 }
 
 

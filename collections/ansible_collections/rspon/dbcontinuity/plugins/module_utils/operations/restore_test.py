@@ -22,19 +22,19 @@ from ..durable import make_directory, write_file
 from ..engines.registry import engines_for
 from ..engines.scratch import ScratchServer, Target, needed_bytes
 from ..errors import ContinuityError, InputError
-from ..instance import Instance, choice
+from ..instance import Instance
 from ..ledger import new_run_id
 from ..locks import shared_folder
 from ..progress import Progress
+from ..recoverable import Found, find_source
 from ..repository import Repository
 from ..restore_evidence import Expectations, History, read_history
 from ..restore_report import known_zone, report_text
-from ..restore_trial import Rules, Trial, find_source
+from ..restore_trial import Rules, Trial
 from ..scratch import Claim, check_folder, check_reach, check_room, claimed
 from ..throwaway import Owner, owner_for, present_user
 
 ACTIVITY = "restore_test"
-TARGETS = ("latest", "set")
 
 
 @dataclass(frozen=True)
@@ -43,7 +43,8 @@ class RestoreTestRequest:
 
     :param folder: the non-active folder (T2).
     :param target: to which moment; :class:`Target`.
-    :param set_name: the full set; the newest of each instance where none is given.
+    :param set_name: the full set; the newest of each instance that leads to the target where none is given.
+    :param lineage: which history is meant, where two hold the moment.
     :param expectations: by instance, what its copy must answer; :class:`Expectations`.
     :param user: who the throwaway servers run as; the engine's own user where none is given.
     :param zone: of the times people read.
@@ -56,6 +57,7 @@ class RestoreTestRequest:
     folder: Path
     target: Target = field(default_factory=Target)
     set_name: str = ""
+    lineage: str = ""
     expectations: Mapping[str, Expectations] = field(default_factory=dict)
     user: str = ""
     shrink_percent: int = 20
@@ -75,7 +77,9 @@ def restore_test(request: RestoreTestRequest, progress: Progress) -> dict[str, A
     """
     repository = Repository.open(request.repository)
     engines_for(request.instances)
-    choice(request.target.kind, TARGETS, "target")
+    Target.parse(request.target.kind, request.target.value)
+    for instance in request.instances:
+        request.target.check_engine(instance.name, instance.engine)
     known_zone(request.zone)
     unknown = sorted(set(request.expectations) - {each.name for each in request.instances})
     if unknown:
@@ -113,7 +117,7 @@ def _plans(request: RestoreTestRequest, repository: Repository) -> dict[str, Any
     plans: dict[str, dict[str, Any]] = {}
     for instance in request.instances:
         try:
-            found = find_source(repository, instance, request.protection, request.target, request.set_name)
+            found = _find(request, repository, instance)
             needed = needed_bytes(found.source)
             owner = _owner(request, found.scratch)
             check_reach(request.folder, owner, sockets=bool(found.scratch.users))
@@ -122,6 +126,7 @@ def _plans(request: RestoreTestRequest, repository: Repository) -> dict[str, Any
                 "result": "would be tested",
                 "set": found.set.id,
                 "logs": len(found.source.logs),
+                "resolved": found.resolved.to_json(),
                 "needed_bytes": needed,
                 "tools": dict(found.scratch.check_tools(found.source.manifest)),
                 "run_as": owner.name,
@@ -131,6 +136,10 @@ def _plans(request: RestoreTestRequest, repository: Repository) -> dict[str, Any
             plans[instance.name] = {"result": "cannot be tested", "findings": [finding_from(error)]}
     failed = [name for name, plan in plans.items() if plan["findings"]]
     return {"changed": True, "failed": failed, "instances": plans}
+
+
+def _find(request: RestoreTestRequest, repository: Repository, instance: Instance) -> Found:
+    return find_source(repository, instance, request.protection, request.target, request.set_name, request.lineage)
 
 
 def finding_from(error: ContinuityError, code: str = "") -> dict[str, Any]:
@@ -156,6 +165,7 @@ def _one(
     name = instance.name
     data: dict[str, Any] = {
         "target": request.target.kind,
+        "moment": request.target.value,
         "folder": str(request.folder),
         "cleaned": claim.cleaned,
     }
@@ -164,7 +174,7 @@ def _one(
     rules = Rules(
         request.shrink_percent, request.accept_shrinking, request.timeout_seconds, request.zone, request.before_destroy
     )
-    trial = Trial(name, request.expectations.get(name, Expectations()), history, rules, started, request.target.kind)
+    trial = Trial(name, request.expectations.get(name, Expectations()), history, rules, started, request.target)
     try:
         _bring_up(request, repository, instance, trial, claim, progress)
     except ContinuityError as error:
@@ -189,7 +199,7 @@ def _bring_up(
     claim: Claim,
     progress: Progress,
 ) -> None:
-    found = find_source(repository, instance, request.protection, request.target, request.set_name)
+    found = _find(request, repository, instance)
     owner = _owner(request, found.scratch)
     trial.begin(found, request.folder)
     check_reach(request.folder, owner, sockets=bool(found.scratch.users))

@@ -19,7 +19,7 @@ from typing import Any, ClassVar, Optional
 from ...errors import AccessError, DamagedError, PipelineError, PrerequisiteError
 from ...instance import Instance
 from ...lineage import LogRecord
-from ...process import Stage, run
+from ...process import Stage, find_tool, run
 from ...stored import unpack
 from ...throwaway import Daemon, Sandbox, memory_for
 from ..scratch import FAILED, NOT_CHECKABLE, PASSED, Check, Content, ScratchServer, Source, missing
@@ -27,7 +27,7 @@ from .client import PostgreSQLClient, find_postgresql, tool_version
 from .full import BASE, verify_unpacked
 from .inspect import count_objects
 from .segments import SegmentFeeder
-from .wal import format_lsn, parse_lsn, segment_timeline
+from .wal import parse_lsn, segment_timeline
 
 _DAY = 24 * 3600.0
 _CONTROL = ("max_connections", "max_worker_processes", "max_wal_senders", "max_prepared_xacts", "max_locks_per_xact")
@@ -38,6 +38,7 @@ SELECT quote_ident(n.nspname) || '.' || quote_ident(c.relname), n.nspname || '.'
  AND (c.relkind = 'r' OR c.relispopulated) ORDER BY 2;
 """
 _DATABASES = "SELECT datname FROM pg_database WHERE datallowconn ORDER BY 1;"
+_CONFIGURATION = ("postgresql.conf", "postgresql.auto.conf", "pg_hba.conf", "pg_ident.conf")
 _BATCH = 100
 
 
@@ -51,6 +52,7 @@ class PostgreSQLScratch(ScratchServer):
         self._base = folder / "base"
         self.data = self._base / BASE
         self.sockets = folder / "s"
+        self._originals = folder / "originals"
         self._service = folder / "service.conf"
         self._log = folder / "server.log"
         self._major = _major(source.manifest)
@@ -134,14 +136,16 @@ class PostgreSQLScratch(ScratchServer):
         if logs:
             self._feeder = SegmentFeeder(self.source, self.folder / "logs")
         settings = self._settings()
+        self._originals.mkdir(mode=0o700)
         for name, text in {
             "postgresql.conf": "".join(f"{name} = '{value}'\n" for name, value in settings.items()),
-            "postgresql.auto.conf": "",
+            **dict.fromkeys(("postgresql.auto.conf", "pg_ident.conf", "recovery.signal"), ""),
             "pg_hba.conf": "local all all trust\n",
-            "pg_ident.conf": "",
-            "recovery.signal": "",
+            **dict.fromkeys(self._taken_timelines, ""),
         }.items():
             path = self.data / name
+            if path.is_file() and name in _CONFIGURATION:
+                path.rename(self._originals / name)
             path.unlink(missing_ok=True)
             path.write_text(text, encoding="utf-8")
             os.chown(path, self.sandbox.owner.uid, self.sandbox.owner.gid)
@@ -158,6 +162,16 @@ class PostgreSQLScratch(ScratchServer):
         self._daemon = Daemon(
             self.sandbox.argv(program, "-D", str(self.data)), self._log, self.data, self.sandbox.environment
         )
+
+    @property
+    def _taken_timelines(self) -> list[str]:
+        """Return the files that make the server take a timeline that none of the instance's histories has used.
+
+        Else a copy of an older moment would number its log like that of the history it leaves behind.
+        """
+        first = int(self.source.manifest["position"]["start"]["timeline"])
+        newest = max((int(each.get("timeline") or 0) for each in self.source.histories), default=first)
+        return [f"pg_wal/{number:08X}.history" for number in range(first + 1, newest + 1)]
 
     def _settings(self) -> dict[str, str]:
         memory = memory_for(self.source.content_bytes) // (1024 * 1024)
@@ -194,9 +208,13 @@ class PostgreSQLScratch(ScratchServer):
         if self._feeder is None:
             settings.update({"restore_command": "false", "recovery_target": "immediate"})
         else:
-            last = str(self.source.logs[-1].end["last_record"])
-            settings.update({"restore_command": self._feeder.command, "recovery_target_lsn": last})
+            settings.update({"restore_command": self._feeder.command, "recovery_target_lsn": self._last_record})
         return settings
+
+    @property
+    def _last_record(self) -> str:
+        """Return where the last record to apply begins."""
+        return str(self.source.stop.get("record") or self.source.logs[-1].end["last_record"])
 
     def _control(self) -> dict[str, str]:
         """Return the settings that recovery needs at least as large as production's."""
@@ -254,20 +272,39 @@ class PostgreSQLScratch(ScratchServer):
         finally:
             if feeder is not None:
                 feeder.stop()
-        logs = self.source.logs
-        reached = dict(logs[-1].end) if logs else dict(self.source.manifest["position"]["end"])
-        # A recovery that promoted has gone on to write: it lies at or behind the target.
-        now = parse_lsn(self.client.value("SELECT pg_current_wal_insert_lsn()::text"))
-        wanted = parse_lsn(str(reached["last_record"] if logs else reached["lsn"]))
-        if now < wanted:
+        for name in self._taken_timelines:
+            (self.data / name).unlink()
+        return self._reached()
+
+    def _reached(self) -> Mapping[str, Any]:
+        """Return what the recovery did, having looked whether it ended at the target.
+
+        :raises PipelineError: if it did not.
+        """
+        logs, stop = self.source.logs, self.source.stop
+        end = dict(logs[-1].end) if logs else dict(self.source.manifest["position"]["end"])
+        # The server wrote down where and why it left production's timeline.
+        timeline = self.client.value("SELECT substr(pg_walfile_name(pg_current_wal_insert_lsn()), 1, 8)")
+        history = self.client.value(f"SELECT pg_read_file('pg_wal/{timeline}.history')")
+        _parent, left, reason = history.strip().splitlines()[-1].split("\t")
+        wanted = parse_lsn(str(stop.get("lsn") or ("0/0" if logs else end["lsn"])))
+        right = (
+            reason.startswith("after LSN ") and parse_lsn(reason.split()[-1]) == parse_lsn(self._last_record)
+            if logs
+            else True
+        )
+        if not right or parse_lsn(left) < wanted or (stop and parse_lsn(left) != wanted):
             raise PipelineError(
-                f"The recovery ended at {format_lsn(now)}, before {format_lsn(wanted)}.", "Report this."
+                f"The recovery ended at {left} ({reason.strip()}); it should have ended"
+                f" {f'after the record at {self._last_record}' if logs else 'at'} {stop.get('lsn') or end['lsn']}.",
+                "Report this with the server's version.",
             )
         return {
             "logs": len(logs),
             "transactions": sum(int(each.values.get("transactions") or 0) for each in logs),
             "bytes": self.source.log_bytes,
-            "end": reached,
+            "prepared": [row[0] or "" for row in self.client.query("SELECT gid FROM pg_prepared_xacts ORDER BY 1")],
+            "end": {**end, **({"lsn": left} if stop else {})},
         }
 
     # -- looking at it --
@@ -326,6 +363,22 @@ class PostgreSQLScratch(ScratchServer):
 
     def ask(self, sql: str, database: str) -> str:
         return self.client.value(sql, database or None)
+
+    def settle(self) -> Path:
+        if self._daemon is None:
+            raise AssertionError("the throwaway was not started")
+        self._daemon.end(signal.SIGINT, timeout=_DAY)
+        if self._daemon.status != 0:
+            raise PipelineError(f"The throwaway server did not end cleanly: {self._daemon.tail()}", "Try again.")
+        for name in _CONFIGURATION:
+            (self.data / name).unlink()
+            if (self._originals / name).is_file():
+                (self._originals / name).rename(self.data / name)
+        for name in ("postmaster.opts", "backup_label.old", "tablespace_map.old"):
+            (self.data / name).unlink(missing_ok=True)
+        # It ran with fsync off.
+        run(Stage((find_tool("sync", "coreutils"), "--file-system", str(self.data))), timeout=_DAY)
+        return self.data
 
     def end(self) -> None:
         if self._feeder is not None:
