@@ -13,8 +13,14 @@ from typing import Any
 
 import pytest
 
+from ansible_collections.rspon.dbcontinuity.plugins.module_utils.engines.files import engine as files_engine
+from ansible_collections.rspon.dbcontinuity.plugins.module_utils.engines.files.listing import count_entries
 from ansible_collections.rspon.dbcontinuity.plugins.module_utils.errors import ContinuityError
 from ansible_collections.rspon.dbcontinuity.plugins.module_utils.instance import Instance
+from ansible_collections.rspon.dbcontinuity.plugins.module_utils.operations.backup_verify import (
+    VerifyRequest,
+    backup_verify,
+)
 from ansible_collections.rspon.dbcontinuity.plugins.module_utils.operations.full_backup import (
     FullBackupRequest,
     full_backup,
@@ -143,3 +149,24 @@ def test_the_agent_gives_nothing_outside_the_folders(place: Place, documents: Pa
         assert done.returncode == 1
         assert b"lies outside" in done.stderr
         assert done.stdout == b""
+
+
+def test_a_busy_folder_is_a_good_set_whatever_the_number_of_files_that_vanish(
+    place: Place, documents: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    instance = place.files("scan", documents)
+    busy = [documents / f"antrian-{number}" for number in range(1500)]
+    for path in busy:
+        path.touch()
+
+    def meanwhile(listing: Path) -> dict[str, int]:  # called between the listing and the archive
+        for path in busy:
+            path.unlink(missing_ok=True)
+        return count_entries(listing)
+
+    monkeypatch.setattr(files_engine, "count_entries", meanwhile)
+    made = backup(place, instance)
+    assert any(warning.startswith("1500 files changed or vanished") for warning in made["warnings"])
+    found = backup_verify(VerifyRequest([instance], place.repository, place.protection, level="deep"), Progress())
+    assert found["instances"]["scan"]["findings"] == []
+    assert cycle(place, instance)["result"] == "good"

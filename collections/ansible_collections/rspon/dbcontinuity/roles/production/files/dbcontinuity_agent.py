@@ -21,6 +21,7 @@ the data are whole: a stream without it is not whole, whatever the exit status.
 from __future__ import annotations
 
 import argparse
+import contextlib
 import errno
 import fcntl
 import grp
@@ -47,9 +48,18 @@ AGENT_VERSION = 1
 TRAILER = "DBC-AGENT "
 BLOCK_BYTES = 1024 * 1024
 STDERR_KEPT_LINES = 400
+# The changed files the trailer names, and the room their names may take in it: the backup host keeps the last 256 KiB
+# of stderr, and a trailer without its beginning would be none. Above that the trailer still has their exact number.
+CHANGED_KEPT_LINES = 1000
+CHANGED_KEPT_BYTES = 128 * 1024
 DEFAULT_CONFIG = "/etc/dbcontinuity/agent"
 _WORD = re.compile(r"[a-z0-9][a-z0-9._-]{0,62}")
 _OPTION = re.compile(r"(parallel|zstd)=([0-9]{1,2})")
+# What GNU tar says of files that somebody writes to or removes meanwhile, and of what it need not read.
+_HARMLESS = re.compile(
+    r": (.*No such file or directory|file changed as we read it|File removed before we read it"
+    r"|File shrank by [0-9]+ bytes?; padding with zeros|socket ignored|Warning: .*)$"
+)
 # Seconds. Production's commits may wait 15 at the most; killing and releasing the locks takes some of them.
 STALL_SECONDS = 10.0
 COMMIT_BLOCK_SECONDS = 10.0
@@ -61,6 +71,30 @@ class AgentError(Exception):
     """Something the caller should read; the message is one paragraph."""
 
 
+class Changed:
+    """What tar said of files that changed while it read them: the exact number, and the first of the lines."""
+
+    def __init__(self) -> None:
+        self.count = 0
+        self.lines: list[str] = []
+        self.unexplained: list[str] = []
+        """The first lines that tell of something else, so that a flood of harmless ones hides no real failure."""
+        self._room = CHANGED_KEPT_BYTES
+        self._cut = False
+
+    def note(self, line: str) -> None:
+        """Take in one line of tar's stderr."""
+        if "Exiting with failure status" in line:
+            return
+        self.count += 1
+        self._room -= len(json.dumps(line)) + 2
+        self._cut = self._cut or self._room < 0 or len(self.lines) == CHANGED_KEPT_LINES
+        if not self._cut:
+            self.lines.append(line)
+        if not _HARMLESS.search(line) and len(self.unexplained) < 5:
+            self.unexplained.append(line)
+
+
 class StderrReader(threading.Thread):
     """Keeps the end of a tool's stderr, never blocking the tool, and notes since when it blocks commits."""
 
@@ -69,12 +103,14 @@ class StderrReader(threading.Thread):
         self._stream = stream
         self.lines: deque[str] = deque(maxlen=STDERR_KEPT_LINES)
         self.commits_blocked_since: Optional[float] = None
+        self.changed = Changed()
         self.start()
 
     def run(self) -> None:
         for raw in self._stream:
             line = raw.decode("utf-8", "replace").rstrip("\n")
             self.lines.append(line)
+            self.changed.note(line)
             if "BACKUP STAGE BLOCK_COMMIT" in line or "FLUSH TABLES WITH READ LOCK" in line:
                 # The tool names the stage again when it has the lock and when it is done with it.
                 self.commits_blocked_since = self.commits_blocked_since or monotonic()
@@ -268,6 +304,8 @@ class Tools:
     def pump(self, output: Output) -> list[int]:
         """Copy to the output until the end; return the exit statuses."""
         source = pipe(self.processes[-1].stdout).fileno()
+        with contextlib.suppress(OSError):
+            fcntl.fcntl(source, 1031, BLOCK_BYTES)
         try:
             while True:
                 ready = select.select([source], [], [], 1.0)[0]
@@ -419,6 +457,8 @@ def walk(root: str) -> Iterator[dict[str, Any]]:
                 status = entry.stat(follow_symlinks=False)
             except FileNotFoundError:
                 continue
+            if stat.S_ISSOCK(status.st_mode):
+                continue  # a running program's, which no archive holds
             yield describe(entry.path, status)
             if stat.S_ISDIR(status.st_mode):
                 pending.append(entry.path)
@@ -540,11 +580,14 @@ def tar(arguments: Sequence[str], options: Mapping[str, str], output: Output, **
     said = tools.stderr()
     # GNU tar: 1 means that some files changed while they were read, 2 that something was not read at all; a file
     # that was removed since it was listed is no failure.
-    lines = [line for line in said.splitlines() if "Exiting with failure status" not in line]
-    vanished = statuses[0] == 2 and all("No such file or directory" in line for line in lines)
+    changed = tools.readers[0].changed
+    vanished = statuses[0] == 2 and changed.count > 0 and not changed.unexplained
     if (statuses[0] not in (0, 1) and not vanished) or any(statuses[1:]):
-        raise AgentError(f"tar ended with status {statuses[0]}: {last_words(said)}")
-    return {"changed_while_read": lines if statuses[0] else []}
+        why = "\n".join(changed.unexplained) if statuses[0] not in (0, 1) else ""
+        raise AgentError(f"tar ended with status {statuses[0]}: {last_words(why or said)}")
+    if statuses[0] == 0:
+        changed = Changed()
+    return {"changed_while_read": changed.lines, "changed_while_read_count": changed.count}
 
 
 def configuration(name: str, config: Mapping[str, Any], options: Mapping[str, str], output: Output) -> dict[str, Any]:

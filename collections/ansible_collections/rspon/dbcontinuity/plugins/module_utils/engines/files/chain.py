@@ -24,7 +24,7 @@ from ...instance import Instance
 from ...lineage import Finding, LogRecord
 from ...process import Stage, find_tool, run, write_through
 from ..base import ChainBreak, DeliveredLog, Lag, LogChain
-from .listing import KEPT_NAMES, archive_members, compare, read_listing, sort_stage, staged_name
+from .listing import Excused, archive_members, compare, read_listing, sort_stage, staged_name
 
 OURS = ".dbcontinuity"
 _NEW_FULL = "Make a new full backup: run the playbook full_backup with -e dbc_force=true."
@@ -100,13 +100,13 @@ class FilesChain(LogChain):
                 "observed_at": began.isoformat(),
                 "changed": changes.changed,
                 "deleted": changes.deleted,
-                "changed_while_read": excused[:KEPT_NAMES],
+                **excused.values(),
             },
             last_event_at=datetime.fromtimestamp(changes.newest / 1e9, timezone.utc) if changes.newest else began,
         )
         self._observed_at = began
 
-    def _archive(self, names: Path, target: Path) -> list[str]:
+    def _archive(self, names: Path, target: Path) -> Excused:
         written = write_through(
             (
                 Stage((find_tool("cat", "coreutils"), str(names))),
@@ -114,7 +114,7 @@ class FilesChain(LogChain):
             ),
             target,
         )
-        return [str(line) for line in trailer(written.stages[1]).get("changed_while_read", [])]
+        return Excused.of(trailer(written.stages[1]))
 
     def published(self, record: LogRecord, staging: Path) -> None:
         needed = staged_name(str(record.end["listing_sha256"]))
@@ -144,7 +144,7 @@ class FilesChain(LogChain):
                     _hash_stream(tar.extractfile(member), digest)
             if digest.hexdigest() != record.end["listing_sha256"]:
                 problems.append("holds another listing than its record says")
-            if count - 2 + len(record.end.get("changed_while_read", [])) < int(record.end["changed"]):
+            if count - 2 + Excused.of(record.end).count < int(record.end["changed"]):
                 problems.append("holds fewer files than its record says")
         except (tarfile.TarError, OSError, KeyError) as error:
             problems.append(f"cannot be read: {error}")

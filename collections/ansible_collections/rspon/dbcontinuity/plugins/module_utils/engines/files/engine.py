@@ -17,7 +17,7 @@ from ...process import Stage, Written, find_tool, write_through
 from ..base import ArtefactStream, BackupFacts, Engine, FullBackup, Inspection, LogChain, Problem
 from .chain import FilesChain
 from .listing import (
-    KEPT_NAMES,
+    Excused,
     count_entries,
     name_bytes,
     read_listing,
@@ -66,8 +66,8 @@ class FilesEngine(Engine):
         return FilesChain(self.instance)
 
     def verify_deep(self, folder: Path, manifest: Mapping[str, Any]) -> Mapping[str, Any]:
-        changed = manifest.get("engine_details", {}).get("changed_while_read", [])
-        problems = verify_against_listing(folder / "files.tar", folder / "listing.jsonl", changed)
+        excused = Excused.of(manifest.get("engine_details", {}))
+        problems = verify_against_listing(folder / "files.tar", folder / "listing.jsonl", excused)
         if problems:
             raise DamagedError(
                 f"The set {manifest['set']} of {manifest['instance']} does not hold what its listing says: {'; '.join(problems[:5])}",
@@ -88,7 +88,7 @@ class ArchiveBackup(FullBackup):
         self._warnings: list[str] = []
         self._totals: dict[str, int] = {}
         self._sha256 = ""
-        self._changed: list[str] = []
+        self._changed = Excused()
 
     def artefacts(self) -> Iterator[ArtefactStream]:
         instance = self._engine.instance
@@ -123,12 +123,11 @@ class ArchiveBackup(FullBackup):
 
     def written(self, stream: ArtefactStream, written: Written) -> None:
         if stream.name == "files.tar":
-            answer = trailer(written.stages[1])
-            self._changed = [str(line) for line in answer.get("changed_while_read", [])]
-            if self._changed:
+            self._changed = Excused.of(trailer(written.stages[1]))
+            if self._changed.count:
                 self._warnings.append(
-                    f"{len(self._changed)} files changed or vanished while they were read; the next cycle brings them: "
-                    + "; ".join(self._changed[:10])
+                    f"{self._changed.count} files changed or vanished while they were read; the next cycle brings them: "
+                    + "; ".join(self._changed.lines[:10])
                 )
 
     def finish(self) -> BackupFacts:
@@ -143,7 +142,7 @@ class ArchiveBackup(FullBackup):
             details={
                 "content_bytes": self._totals["bytes"],
                 "objects": self._totals,
-                "changed_while_read": self._changed[:KEPT_NAMES],
+                **self._changed.values(),
             },
             restore_by_hand=("# then each later archive of changes: docs/restore-by-hand.md shows how",),
             keep=(kept,),

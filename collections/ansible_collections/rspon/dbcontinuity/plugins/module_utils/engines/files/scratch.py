@@ -26,7 +26,7 @@ from ...stored import unpack
 from ...throwaway import Sandbox
 from ..scratch import FAILED, NOT_CHECKABLE, PASSED, Check, Content, ScratchServer, Source, missing
 from .chain import OURS
-from .listing import name_bytes, read_listing
+from .listing import Excused, name_bytes, read_listing
 
 _KINDS = {"file": "files", "folder": "folders", "link": "links", "special": "special"}
 _SHOWN = 20
@@ -39,7 +39,7 @@ class FilesScratch(ScratchServer):
         super().__init__(instance, source, folder, sandbox)
         self.root = folder / "root"
         self._listing = folder / "listing.jsonl"
-        self._excused: list[str] = []
+        self._excused = Excused()
 
     @staticmethod
     def check_tools(manifest: Mapping[str, Any]) -> Mapping[str, str]:
@@ -59,7 +59,7 @@ class FilesScratch(ScratchServer):
 
     def unpack(self) -> None:
         self.root.mkdir(mode=0o700)
-        self._excused = list(self.source.manifest.get("engine_details", {}).get("changed_while_read", []))
+        self._excused = Excused.of(self.source.manifest.get("engine_details", {}))
         for artefact in self.source.artefacts:
             if artefact.content == "tar":
                 self._extract(self.source.artefact_stages(artefact), self.root)
@@ -97,7 +97,7 @@ class FilesScratch(ScratchServer):
             self._extract(self.source.log_stages(record), self.root, f"--exclude={OURS}")
             os.replace(ours / OURS / "listing.jsonl", self._listing)
             shutil.rmtree(ours)
-            self._excused = [str(line) for line in record.end.get("changed_while_read", [])]
+            self._excused = Excused.of(record.end)
             changed += int(record.end.get("changed") or 0)
             done += int(record.values.get("plain_size") or 0)
             on_progress(done)
@@ -105,7 +105,8 @@ class FilesScratch(ScratchServer):
         self._folder_times()
         logs = self.source.logs
         reached = dict(logs[-1].end) if logs else dict(self.source.manifest["position"]["end"])
-        reached.pop("changed_while_read", None)
+        for key in Excused().values():
+            reached.pop(key, None)
         return {
             "logs": len(logs),
             "bytes": done,
@@ -146,7 +147,7 @@ class FilesScratch(ScratchServer):
     # -- looking at it --
 
     def _compare(self, *, whole: bool = True) -> tuple[list[str], dict[str, int]]:
-        said = "\n".join(self._excused)
+        named = self._excused.finder()
         problems: list[str] = []
         counts = dict.fromkeys(_KINDS.values(), 0)
         for entry in read_listing(self._listing):
@@ -154,15 +155,14 @@ class FilesScratch(ScratchServer):
             try:
                 found = os.lstat(os.fsencode(self.root) + name_bytes(entry))
             except OSError:
-                if str(entry["path"]).lstrip("/") not in said:
+                if not named(entry):
                     problems.append(f"{shown} is missing")
                 continue
             counts[_KINDS[entry["kind"]]] += 1
-            if whole and str(entry["path"]).lstrip("/") not in said:
-                wrong = _differs(entry, found)
-                if wrong:
-                    problems.append(f"{shown} has another {wrong} than listed")
-        return problems, counts
+            wrong = _differs(entry, found) if whole else ""
+            if wrong and not named(entry):
+                problems.append(f"{shown} has another {wrong} than listed")
+        return self._excused.judge(problems), counts
 
     def content(self) -> Content:
         _problems, counts = self._compare()
