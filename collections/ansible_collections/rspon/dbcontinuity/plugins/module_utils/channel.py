@@ -71,12 +71,13 @@ class Channel(Agent):
         folder: Path,
         on_progress: Optional[Callable[[int], None]] = None,
     ) -> int:
-        """Send a folder's content beside production's own; return the bytes sent.
+        """Send a folder's content (or a single file) beside production's own; return the bytes sent.
 
         :raises PipelineError: if it did not arrive whole; what came is removed by :meth:`clean`.
         """
         words = ("--create", "--file=-", "--format=posix", "--numeric-owner", "--acls", "--xattrs", "--sparse")
-        pack = Stage((find_tool("tar"), *words, f"--directory={folder}", "."), label="tar")
+        where, what = (folder, ".") if folder.is_dir() and not folder.is_symlink() else (folder.parent, folder.name)
+        pack = Stage((find_tool("tar"), *words, f"--directory={where}", "--", what), label="tar")
         sent, digest, finished = self._send([pack], instance, "receive", run_id, part, on_progress=on_progress)
         said = trailer(finished)
         if said.get("sha256") != digest:
@@ -181,36 +182,38 @@ class Channel(Agent):
         reading, writing = os.pipe()
         source: tuple[Finished, ...] = ()
         gone = False
-        with os.fdopen(reading, "rb", buffering=0) as incoming:
-            with Pipeline([self._stage(instance, verb, *words)], incoming) as agent, Pipeline(stages) as packed:
-                incoming.close()
-                with os.fdopen(writing, "wb", buffering=0) as sink:
-                    while True:
-                        if not select.select([packed.output], [], [], _STALL_SECONDS)[0]:
-                            raise PipelineError(
-                                f"Nothing came from {packed.stages[-1].name} for {_STALL_SECONDS:g} s.", ""
-                            )
-                        count = os.readv(packed.output.fileno(), [buffer])
-                        if not count:
-                            break
-                        digest.update(view[:count])
-                        try:
-                            _write(sink.fileno(), view[:count])
-                        except BrokenPipeError:
-                            gone = True  # its own last word says why
-                            break
-                        sent += count
-                        if on_progress is not None:
-                            on_progress(sent)
-                    if gone:
-                        packed.kill()
-                    else:
-                        source = packed.wait()
-                    if not all(each.ok for each in source):
-                        agent.kill()  # before the pipe's end could be taken for the data's
-                        raise failure(source)
-                agent.output.read()
-                finished = agent.wait(timeout=_DAY)[0]
+        command = self._stage(instance, verb, *words)
+        with (
+            os.fdopen(reading, "rb", buffering=0) as incoming,
+            Pipeline([command], incoming) as agent,
+            Pipeline(stages) as packed,
+        ):
+            incoming.close()
+            with os.fdopen(writing, "wb", buffering=0) as sink:
+                while True:
+                    if not select.select([packed.output], [], [], _STALL_SECONDS)[0]:
+                        raise PipelineError(f"Nothing came from {packed.stages[-1].name} for {_STALL_SECONDS:g} s.", "")
+                    count = os.readv(packed.output.fileno(), [buffer])
+                    if not count:
+                        break
+                    digest.update(view[:count])
+                    try:
+                        _write(sink.fileno(), view[:count])
+                    except BrokenPipeError:
+                        gone = True  # its own last word says why
+                        break
+                    sent += count
+                    if on_progress is not None:
+                        on_progress(sent)
+                if gone:
+                    packed.kill()
+                else:
+                    source = packed.wait()
+                if not all(each.ok for each in source):
+                    agent.kill()  # before the pipe's end could be taken for the data's
+                    raise failure(source)
+            agent.output.read()
+            finished = agent.wait(timeout=_DAY)[0]
         return sent, digest.hexdigest(), finished
 
 
