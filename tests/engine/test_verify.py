@@ -278,9 +278,26 @@ def test_a_damaged_ledger_is_said_and_the_sets_are_verified_all_the_same(site: S
     info = ledger_info(site.place.repository, verify=True)
     assert info["holds"] is False
     assert f"line {number}" in info["problem"]
-    assert len(info["records"]) == number - 1
-    with pytest.raises(LedgerError, match=f"line {number}" if line == "middle" else "does not hold"):
-        ledger_info(site.place.repository)
+    if line == "middle":
+        assert len(info["records"]) == number - 1
+        with pytest.raises(LedgerError, match=f"line {number}"):
+            ledger_info(site.place.repository)
+    else:
+        assert [each["sequence"] for each in info["records"]][-2:] == [number + 1, number + 2]
+        assert f"line {number}" in ledger_info(site.place.repository)["damaged_lines"][0]
+
+
+def test_a_damaged_last_line_of_the_ledger_stops_no_backup(site: Site) -> None:
+    path = max(site.repository.ledger.folder.glob("*.jsonl"))
+    lines = path.read_bytes().splitlines(keepends=True)
+    path.write_bytes(b"".join(lines[:-1]) + lines[-1].replace(b'"result"', b'"resulT"'))
+    request = FullBackupRequest(site.instance, site.place.repository, site.place.protection, force=True)
+    assert full_backup(request, Progress())["changed"] is True
+    assert site.cycle("new")["instances"]["scan"]["result"] == "good"
+    found = site.verify()
+    assert f"{path.name} line {len(lines)}: " in found["ledger"]["problem"]
+    assert found["failed"] == []
+    assert "1 damaged line(s)" in site.repository.ledger.warning()
 
 
 def test_a_head_written_down_is_checked(site: Site) -> None:

@@ -127,6 +127,31 @@ def test_findings_fail_the_module_with_the_whole_result(
     assert "other: There is no full backup yet" in answer["msg"]
 
 
+def test_every_result_warns_of_a_damaged_line_in_the_ledger(
+    place: Place, arguments: dict[str, Any], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert "notes" not in called(full_backup, capsys, arguments)
+    path = max(Repository.open(place.repository).ledger.folder.glob("*.jsonl"))
+    path.write_bytes(path.read_bytes().replace(b'"kind":"finished"', b'"kind":"finisheD"'))
+    shown = {"repository": arguments["repository"]}
+    entry = {**shown, "activity": "attestation", "data": {"by": "Siti"}}
+    for module, given in (
+        (full_backup, {**arguments, "force": True}),
+        (log_cycle, several(arguments)),
+        (ledger_entry, entry),
+        (ledger_info, {**shown, "verify": True}),
+        (backup_info, shown),
+    ):
+        answer = called(module, capsys, given)
+        assert not answer.get("failed"), answer
+        assert ["1 damaged line(s)" in note for note in answer["notes"]].count(True) == 1, module
+    answer = called(backup_verify, capsys, several(arguments))
+    assert answer["kind"] == "finding"
+    assert "was changed after it was written" in answer["msg"]
+    assert any("1 damaged line(s)" in note for note in answer["notes"])
+    assert "1 damaged line(s)" in str(called(full_backup, capsys, {**arguments, "recipients": ["none"]})["warnings"])
+
+
 def test_a_refusal_is_one_paragraph_and_its_parts(
     arguments: dict[str, Any], capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -96,6 +96,21 @@ def test_the_schema_of_the_ledger_holds_real_records(place: Place) -> None:
         assert set(record) <= properties("ledger-record")
 
 
+def test_the_schema_of_the_ledger_holds_what_follows_damage(tmp_path: Path) -> None:
+    ledger = Ledger(tmp_path / "ledger")
+    ledger.append("event", "test", "run")
+    path = next(ledger.folder.glob("*.jsonl"))
+    path.write_bytes(path.read_bytes() + b"damaged\n{half")
+    for _ in range(2):
+        ledger.append("event", "test", "run")
+    records = list(ledger.records())
+    assert {"previous_damaged", "damaged_lines", "torn_line_set_aside"} <= set(records[1])
+    assert "damaged_lines" in records[2]
+    for record in records:
+        validator("ledger-record").validate(record)
+        assert set(record) <= properties("ledger-record")
+
+
 # -- findings --
 
 

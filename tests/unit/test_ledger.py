@@ -5,9 +5,11 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import multiprocessing
 import os
+import subprocess
 import threading
 from collections.abc import Callable
 from datetime import datetime, timedelta, timezone
@@ -21,6 +23,11 @@ from hypothesis import strategies as st
 from ansible_collections.rspon.dbcontinuity.plugins.module_utils import ledger as module
 from ansible_collections.rspon.dbcontinuity.plugins.module_utils.errors import LedgerError, RepositoryError
 from ansible_collections.rspon.dbcontinuity.plugins.module_utils.ledger import GENESIS, Head, Ledger, new_run_id
+from ansible_collections.rspon.dbcontinuity.plugins.module_utils.ledger_lines import (
+    LINE_LIMIT_BYTES,
+    canonical,
+    record_hash,
+)
 
 BEGIN = datetime(2026, 9, 30, 23, 0, tzinfo=timezone.utc)
 slow_to_draw = settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -163,8 +170,8 @@ def test_append_reads_the_same_with_ten_records_and_twenty_thousand(
     with path.open("ab") as stream:
         for _ in range(20_000):
             record = {**record, "sequence": record["sequence"] + 1, "previous": record["sha256"]}
-            record["sha256"] = module._hash(record)
-            stream.write(module._canonical(record) + b"\n")
+            record["sha256"] = record_hash(record)
+            stream.write(canonical(record) + b"\n")
     assert path.stat().st_size > 5_000_000
     read = 0
     real_open = Path.open
@@ -245,31 +252,168 @@ def test_a_clock_set_back_leaves_the_order(tmp_path: Path) -> None:
     assert list(ledger.records())[-1]["at"].startswith("2025-08")
 
 
-@pytest.mark.parametrize(
-    "content",
-    [b"[1]\n", b"nonsense\n", b'{"sha256": 1}\n', b"5\n", b"null\n", b"[" * 100_000 + b"\n", b'"text"\n', b"{}\n"],
-)
-def test_a_last_line_that_does_not_hold_stops_appending_and_never_surprises(tmp_path: Path, content: bytes) -> None:
-    ledger = filled(tmp_path / "ledger")
+DAMAGED = [b"[1]", b"nonsense", b'{"sha256": 1}', b"5", b"null", b"[" * 100_000, b'"text"', b"{}", b"", b"\0" * 99]
+
+
+def damage_last(ledger: Ledger, content: bytes) -> tuple[Path, int]:
+    """Put *content* into the place of the last line; return where it stands."""
     path = max(ledger.folder.glob("*.jsonl"))
-    whole = path.read_bytes()
-    path.write_bytes(whole + content)
-    with pytest.raises(LedgerError, match=str(path)):
-        ledger.append("event", "test", "run")
-    with pytest.raises(LedgerError):
-        ledger.head()
-    with pytest.raises(LedgerError, match=r"2026-10.jsonl line 4 is no ledger record"):
-        list(ledger.records())
-    assert "2026-10.jsonl line 4" in str(ledger.verify().problem)
-    assert path.read_bytes() == whole + content
+    lines = path.read_bytes().splitlines(keepends=True)
+    path.write_bytes(b"".join(lines[:-1]) + content + b"\n")
+    return path, len(lines)
 
 
-def test_a_changed_last_record_stops_appending(tmp_path: Path) -> None:
+@pytest.mark.parametrize("content", DAMAGED)
+def test_a_damaged_last_line_ends_nothing_and_is_named_for_ever(tmp_path: Path, content: bytes) -> None:
     ledger = filled(tmp_path / "ledger")
+    path, number = damage_last(ledger, content)
+    before = path.read_bytes()
+    assert ledger.head() == Head(6, hashlib.sha256(content).hexdigest())
+    assert "1 damaged line(s)" in ledger.warning()
+    after = ledger.append("event", "test", "next", moment=BEGIN)
+    assert path.read_bytes().startswith(before)  # kept as it was found
+    newest = list(ledger.records())[-1]
+    assert (newest["sequence"], newest["previous"]) == (7, hashlib.sha256(content).hexdigest())
+    assert newest["previous_damaged"] is True
+    for more in range(3):
+        found = ledger.verify(after)
+        assert found.problem is not None
+        assert found.problem.startswith(f"{path.name} line {number}: ")
+        assert (len(found.problems), found.records) == (1, 7 + more)
+        assert f"{path} at byte {len(b''.join(before.splitlines(keepends=True)[:-1]))}" in ledger.warning()
+        ledger.append("event", "test", "later", moment=BEGIN)
+    named: list[str] = []
+    assert [each["sequence"] for each in ledger.records(damaged=named)] == [1, 2, 3, 4, 5, 7, 8, 9, 10]
+    assert len(named) == 1
+    assert named[0].startswith(f"{path.name} line {number}: ")
+    assert sum("previous_damaged" in each for each in ledger.records()) == 1
+
+
+def test_the_link_to_a_damaged_line_is_what_sha256sum_says(tmp_path: Path) -> None:
+    ledger = filled(tmp_path / "ledger")
+    path, number = damage_last(ledger, b"half a rec\xff")
+    ledger.append("event", "test", "next", moment=BEGIN)
+    command = f"sed -n {number}p {path} | tr -d '\\n' | sha256sum | cut -c1-64"
+    shown = subprocess.run(["bash", "-c", command], capture_output=True, text=True, check=True).stdout.strip()
+    assert list(ledger.records())[-1]["previous"] == shown
+
+
+def test_a_changed_last_record_is_no_record_any_more(tmp_path: Path) -> None:
+    ledger = filled(tmp_path / "ledger")
+    written_down = ledger.head()
     path = max(ledger.folder.glob("*.jsonl"))
     path.write_bytes(path.read_bytes().replace(b'"n":5', b'"n":6'))
-    with pytest.raises(LedgerError, match="does not match"):
-        ledger.append("event", "test", "run")
+    assert [each["data"]["n"] for each in ledger.records()] == [0, 1, 2, 3, 4]
+    ledger.append("event", "test", "run", data={"n": 7}, moment=BEGIN)
+    assert [each["data"]["n"] for each in ledger.records()] == [0, 1, 2, 3, 4, 7]
+    found = ledger.verify(written_down)
+    assert "record 6 was changed after it was written" in str(found.problem)
+    assert any("as written down" in each for each in found.problems)
+
+
+def test_a_damaged_line_cannot_be_mended_altered_or_removed_unseen(tmp_path: Path) -> None:
+    ledger = filled(tmp_path / "ledger")
+    path = max(ledger.folder.glob("*.jsonl"))
+    good = path.read_bytes().splitlines(keepends=True)
+    damage_last(ledger, b"damaged")
+    ledger.append("event", "test", "next", moment=BEGIN)
+    lines = path.read_bytes().splitlines(keepends=True)
+    for other in (good[-1:], [b"otherwise damaged\n"], [b"damaged\n", b"damaged\n"], []):
+        path.write_bytes(b"".join([*lines[:-2], *other, lines[-1]]))
+        found = ledger.verify()
+        assert f"{path.name} line {len(lines) - 2 + len(other) + 1}: " in " ".join(found.problems), other
+        path.write_bytes(b"".join(lines))
+    assert len(ledger.verify().problems) == 1
+
+
+def test_a_damaged_line_in_the_middle_ends_verification_and_reading(tmp_path: Path) -> None:
+    ledger = filled(tmp_path / "ledger")
+    path = max(ledger.folder.glob("*.jsonl"))
+    lines = path.read_bytes().splitlines(keepends=True)
+    path.write_bytes(b"".join([lines[0], b"nonsense\n", lines[2]]))
+    found = ledger.verify()
+    assert (found.records, len(found.problems)) == (4, 1)
+    assert "2026-10.jsonl line 2" in str(found.problem)
+    with pytest.raises(LedgerError, match=r"2026-10.jsonl line 2 is no ledger record"):
+        list(ledger.records())
+    assert ledger.warning() == ""  # appending looks at the end alone
+    ledger.append("event", "test", "next", moment=BEGIN)
+    assert "2026-10.jsonl line 2" in str(ledger.verify().problem)
+
+
+@slow_to_draw
+@given(data=st.data())
+def test_work_goes_on_after_any_damage_to_the_end(
+    tmp_path_factory: pytest.TempPathFactory, data: st.DataObject
+) -> None:
+    """Damage, append, damage again …: the chain holds but for the lines that were damaged, and each stays named."""
+    ledger = filled(tmp_path_factory.mktemp("end") / "ledger", data.draw(st.integers(0, 5)))
+    bad: set[str] = set()
+    for _ in range(data.draw(st.integers(1, 4))):
+        path = max(ledger.folder.glob("*.jsonl"), default=ledger.folder / "2026-09.jsonl")
+        lines = path.read_bytes().splitlines(keepends=True) if path.exists() else []
+        many = data.draw(st.integers(1, 3))
+        content = st.one_of(st.binary(max_size=40), st.sampled_from(DAMAGED)).map(
+            lambda each: each.translate(None, b"\r\n")
+        )
+        kept = lines[: max(0, len(lines) - data.draw(st.integers(0, 2)))] if not bad else lines
+        ledger.folder.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(b"".join(kept) + b"".join(data.draw(content) + b"\n" for _ in range(many)))
+        bad |= {f"{path.name} line {len(kept) + each + 1}" for each in range(many)}
+        if data.draw(st.booleans()):
+            path.write_bytes(path.read_bytes() + b'{"half a')
+        head = ledger.append("event", "test", "first", moment=BEGIN)
+        for number in range(data.draw(st.integers(0, 3))):
+            head = ledger.append("event", "test", "run", data={"n": number}, moment=BEGIN)
+        found = ledger.verify(head)
+        assert found.head == head == ledger.head()
+        assert {problem.split(":")[0] for problem in found.problems} == bad
+        named: list[str] = []
+        assert list(ledger.records(damaged=named))[-1]["sequence"] == head.sequence
+        assert {each.split(":")[0] for each in named} == bad
+        assert f"{len(bad)} damaged line(s)" in ledger.warning()
+
+
+def test_damage_over_two_files_is_linked_as_one(tmp_path: Path) -> None:
+    ledger = filled(tmp_path / "ledger")
+    (ledger.folder / "2026-10.jsonl").write_bytes(b"a\n\nc\n")
+    damaged_before = (ledger.folder / "2026-09.jsonl").read_bytes() + b"x\n"
+    (ledger.folder / "2026-09.jsonl").write_bytes(damaged_before)
+    head = ledger.append("event", "test", "run", moment=BEGIN)
+    assert head.sequence == 8
+    assert list(ledger.records())[-1]["previous"] == hashlib.sha256(b"x\na\n\nc").hexdigest()
+    assert len(ledger.verify(head).problems) == 4
+
+
+def test_a_line_longer_than_any_record_gets_its_end_and_counts_as_damaged(tmp_path: Path) -> None:
+    ledger = filled(tmp_path / "ledger", 2)
+    path = max(ledger.folder.glob("*.jsonl"))
+    whole = path.read_bytes()
+    path.write_bytes(whole + b"z" * (LINE_LIMIT_BYTES + 5))
+    after = ledger.append("event", "test", "next", moment=BEGIN)
+    lines = path.read_bytes().splitlines(keepends=True)
+    assert len(lines) == 4
+    assert lines[2] == b"z" * (LINE_LIMIT_BYTES + 5) + b"\n"
+    found = ledger.verify(after)
+    assert [each.split(":")[0] for each in found.problems] == [f"{path.name} line 3"]
+
+
+def test_a_torn_line_that_cannot_be_cut_off_is_never_glued_to_the_next(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ledger = filled(tmp_path / "ledger", 2)
+    path = max(ledger.folder.glob("*.jsonl"))
+    path.write_bytes(path.read_bytes() + b'{"half a rec')
+
+    def refuses(*_: int) -> None:  # as after chattr +a
+        raise PermissionError(1, "Operation not permitted")
+
+    monkeypatch.setattr(os, "ftruncate", refuses)
+    after = ledger.append("event", "test", "next", moment=BEGIN)
+    monkeypatch.undo()
+    assert path.read_bytes().splitlines()[2] == b'{"half a rec'
+    assert list(ledger.folder.glob("torn-*")) == []
+    assert [each.split(":")[0] for each in ledger.verify(after).problems] == [f"{path.name} line 3"]
 
 
 def test_what_is_no_plain_json_is_kept_so_that_it_verifies(tmp_path: Path) -> None:

@@ -5,8 +5,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import signal
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Optional
 
@@ -16,6 +17,7 @@ from .codec import Protection, is_private_key
 from .errors import ContinuityError
 from .instance import Agent, Instance, absolute, between, check_name
 from .progress import Progress
+from .repository import Repository
 from .schedule import Window
 
 AGENT_OPTIONS: dict[str, Any] = {
@@ -105,19 +107,29 @@ def answer(module: AnsibleModule, work: Callable[[], dict[str, Any]]) -> None:
     try:
         result = work()
     except ContinuityError as error:
+        _notes(module)
         module.fail_json(msg=str(error), kind=error.kind, remedy=error.remedy, details=error.details)
     except OSError as error:
         module.fail_json(
             msg=f"{error.strerror}: {error.filename}", kind="system", remedy="", details={"errno": error.errno}
         )
     else:
-        # Warnings do not reach a registered result; notes do.
-        notes = result.pop("warnings", [])
-        for warning in notes:
-            module.warn(warning)
+        notes = _notes(module, result.pop("warnings", []))
         if notes:
             result["notes"] = notes
         module.exit_json(**result)
+
+
+def _notes(module: AnsibleModule, warnings: Sequence[str] = ()) -> list[str]:
+    """Give a run's warnings and the ledger's to Ansible, and return them: warnings do not reach a registered result."""
+    notes = list(warnings)
+    # What is wrong with the repository itself the run has said already.
+    with contextlib.suppress(ContinuityError, OSError):
+        if module.params.get("repository"):
+            notes += filter(None, [Repository.open(repository_from(module.params)).ledger.warning()])
+    for note in notes:
+        module.warn(note)
+    return notes
 
 
 def fail_where_findings(module: AnsibleModule, result: Mapping[str, Any]) -> None:
@@ -129,4 +141,5 @@ def fail_where_findings(module: AnsibleModule, result: Mapping[str, Any]) -> Non
         said = [f"{each['message']} {each['remedy']}".strip() for each in one.get("findings", [])]
         sentences.append(f"{name}: " + " ".join(said or [str(one.get("message", one.get("result", "")))]))
     if sentences:
-        module.fail_json(msg=" | ".join(sentences), kind="finding", remedy="", details={}, **dict(result))
+        whole = {**result, "notes": _notes(module, result.get("warnings", []))}
+        module.fail_json(msg=" | ".join(sentences), kind="finding", remedy="", details={}, **whole)

@@ -7,12 +7,14 @@ One file a month, ``YYYY-MM.jsonl``, one record a line. Each record holds the ha
 and its own; the newest record's number and hash are the *head*. A changed line shows itself; a cut-off end is found
 against a head that was written down elsewhere. Appending reads only the newest file's end, so it costs the same
 with ten records and ten million.
+
+A last line that is damaged does not end the ledger: the next record is linked to the line's bytes as they stand and
+says so (``previous_damaged``). The line is named by every later verification; it can never pass for whole again.
 """
 
 from __future__ import annotations
 
 import fcntl
-import hashlib
 import json
 import os
 import re
@@ -27,14 +29,24 @@ from typing import Any, Optional
 from .clock import clock_synchronised, iso, stamp, utc_now
 from .durable import fsync_directory, make_directory, write_file, writing_to
 from .errors import LedgerError
+from .ledger_lines import (
+    LINE_LIMIT_BYTES,
+    Damage,
+    Span,
+    canonical,
+    line_problem,
+    lines_forward,
+    read_span,
+    record_hash,
+    released,
+    shaped,
+    spans_backwards,
+)
 
 LEDGER_VERSION = 1
 GENESIS = "0" * 64
 KINDS = ("started", "finished", "event")
 _FILE = re.compile(r"\d{4}-\d{2}\.jsonl", re.ASCII)
-_FIELDS = {"sha256", "previous", "sequence", "at", "kind", "activity", "run", "instance", "data"}
-_TAIL_BYTES = 64 * 1024
-_LINE_LIMIT_BYTES = 8 * 1024 * 1024
 
 
 @dataclass(frozen=True)
@@ -61,26 +73,43 @@ class Head:
 
 @dataclass(frozen=True)
 class Verified:
-    """What a verification found: the number of records read, the head, and the first thing wrong (or None)."""
+    """What a verification found.
+
+    :ivar records: the number of the last record that holds.
+    :ivar problem: the first thing wrong, or None.
+    :ivar problems: all of it, as far as the ledger could be read; at most a hundred.
+    """
 
     records: int
     head: Head
     problem: Optional[str]
+    problems: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class _End:
+    """The ledger's end: what the next record is linked to, and the lines after the last record that holds."""
+
+    head: Head
+    record: Optional[Mapping[str, Any]]
+    damaged: tuple[Span, ...]
+
+    def known_damage(self) -> Optional[dict[str, Any]]:
+        """Return how many lines are known to be damaged, and where the newest is: each record hands it on."""
+        before = self.record.get("damaged_lines") if self.record else None
+        known = dict(before) if isinstance(before, dict) else {}
+        if not self.damaged:
+            return known or None
+        newest = self.damaged[-1]
+        return {
+            "lines": int(known.get("lines", 0)) + len(self.damaged),
+            "newest": {"file": newest.path.name, "offset": newest.start},
+        }
 
 
 def new_run_id() -> str:
     """Return a name for one run of one activity."""
     return f"{stamp(utc_now())}-{secrets.token_hex(4)}"
-
-
-def _canonical(record: Mapping[str, Any]) -> bytes:
-    # A file name that is no UTF-8 holds lone surrogates: they are written as JSON's own escapes.
-    text = json.dumps(record, ensure_ascii=False, sort_keys=True, separators=(",", ":"))
-    return text.encode("utf-8", "backslashreplace")
-
-
-def _hash(record: Mapping[str, Any]) -> str:
-    return hashlib.sha256(_canonical({key: value for key, value in record.items() if key != "sha256"})).hexdigest()
 
 
 class Ledger:
@@ -104,7 +133,7 @@ class Ledger:
 
         :param kind: ``started``, ``finished`` or ``event``.
         :param data: plain JSON values; never a secret.
-        :raises LedgerError: if the newest record cannot be read or does not hold.
+        :raises LedgerError: for a kind that is not known, or a record that is too long.
         """
         if kind not in KINDS:
             raise LedgerError(f"A ledger record of kind {kind!r} is not known.", f"Use one of {', '.join(KINDS)}.")
@@ -112,11 +141,11 @@ class Ledger:
         synchronised = clock_synchronised()  # asks another program: not while the ledger is locked
         with self._locked():
             torn = self._set_torn_line_aside()
-            last = self._last_record()
+            end = self._end()
             record: dict[str, Any] = {
                 "ledger_version": LEDGER_VERSION,
-                "sequence": last["sequence"] + 1 if last else 1,
-                "previous": last["sha256"] if last else GENESIS,
+                "sequence": end.head.sequence + 1,
+                "previous": end.head.sha256,
                 "at": iso(now),
                 "kind": kind,
                 "activity": activity,
@@ -128,15 +157,20 @@ class Ledger:
             }
             if torn:
                 record["torn_line_set_aside"] = torn
+            if end.damaged:
+                record["previous_damaged"] = True
+            damage = end.known_damage()
+            if damage:
+                record["damaged_lines"] = damage
             # As it will be read back: keys that are no text become text, and sort differently.
-            record = json.loads(_canonical(record))
-            record["sha256"] = _hash(record)
+            record = json.loads(canonical(record))
+            record["sha256"] = record_hash(record)
             newest = self._files()[-1:]
             name = now.strftime("%Y-%m") + ".jsonl"
             # A clock set back must not put a record into a file before the newest one.
             path = max([self.folder / name, *newest])
-            line = _canonical(record) + b"\n"
-            if len(line) > _LINE_LIMIT_BYTES:
+            line = canonical(record) + b"\n"
+            if len(line) > LINE_LIMIT_BYTES:
                 raise LedgerError(
                     f"A ledger record of {len(line)} bytes is too long.", "Put bulk into a file and its hash here."
                 )
@@ -162,67 +196,104 @@ class Ledger:
     def head(self) -> Head:
         """Return the newest record's number and hash; number 0 in an empty ledger.
 
-        A line that a crash left without its end is no record; the next one to append sets it aside.
+        Where the last line is damaged, it is the number that line had and the hash of its bytes. A line that a crash
+        left without its end is no record; the next one to append sets it aside.
         """
-        last = self._last_record()
-        return Head(last["sequence"], last["sha256"]) if last else Head(0, GENESIS)
+        return self._end().head
 
-    def records(self, since: Optional[datetime] = None) -> Iterator[dict[str, Any]]:
+    def warning(self) -> str:
+        """Return what to say of damaged lines in every result; nothing where none is known. Costs what head() costs."""
+        damage = self._end().known_damage()
+        if not damage:
+            return ""
+        newest = damage["newest"]
+        return (
+            f"The ledger has {damage['lines']} damaged line(s), the newest in {self.folder / newest['file']} at byte"
+            f" {newest['offset']}: changed after it was written, or the disk fails. Work goes on and is recorded."
+            " Keep the file, compare it with the anchored copies; ledger_info with verify names every such line."
+        )
+
+    def records(
+        self, since: Optional[datetime] = None, damaged: Optional[list[str]] = None
+    ) -> Iterator[dict[str, Any]]:
         """Give the records in order, without verifying them.
 
+        Lines that the record after them calls damaged, and damaged lines at the end, are passed over.
+
         :param since: whole months before this moment are passed over.
-        :raises LedgerError: at the first line that is no record.
+        :param damaged: receives where the lines stand that were passed over as damaged.
+        :raises LedgerError: at any other line that is no record.
         """
         first = since.astimezone(timezone.utc).strftime("%Y-%m") if since else ""
+        held: list[tuple[Path, int, bytes, Optional[dict[str, Any]]]] = []
         for path, size in self._snapshot():
             if path.stem < first:
                 continue
-            for number, line in _lines(path, size):
+            for number, line in lines_forward(path, size):
                 if not line.endswith(b"\n"):
                     continue  # a crash left it so; verify() says so
-                try:
-                    record = json.loads(line)
-                except (ValueError, RecursionError):
-                    record = None
-                if not isinstance(record, dict) or not set(record) >= _FIELDS or not isinstance(record["data"], dict):
-                    raise LedgerError(
-                        f"{path} line {number} is no ledger record.",
-                        "Keep the file, compare it with the anchored copies; ledger_info with verify tells more.",
-                        {"path": str(path), "line": number},
-                    )
-                yield record
+                record = shaped(line)
+                if record is not None:
+                    yield from released(held, bool(record.get("previous_damaged")), damaged)
+                    held.clear()
+                held.append((path, number, line, record))
+        yield from released(held, True, damaged)
 
     def verify(self, expected: Optional[Head] = None) -> Verified:
         """Read every record and check hashes, numbers and the chain.
 
+        After damaged lines it goes on where the next record is linked to them as they stand.
+
         :param expected: a head written down earlier, which must be found on the way: a cut-off end shows only so.
         """
-        previous, sequence = GENESIS, 0
+        head, damage = Head(0, GENESIS), Damage()
+        problems: list[str] = []
         met = expected is None or expected.sequence == 0
+
+        def meet(where: str, reached: Head) -> None:
+            nonlocal met
+            if met or expected is None or expected.sequence > reached.sequence:
+                return
+            met = True
+            if reached.sequence != expected.sequence:
+                problems.append(f"{where}: record {expected.sequence} was written down, and its line is damaged")
+            elif reached.sha256 != expected.sha256:
+                problems.append(
+                    f"{where}: record {reached.sequence} has the hash {reached.sha256}, not {expected.sha256} as written down"
+                )
+
+        def done(reached: Head) -> Verified:
+            return Verified(head.sequence, reached, problems[0] if problems else None, tuple(problems[:100]))
+
+        where = ""
         for path, size in self._snapshot():
-            for number, line in _lines(path, size):
+            for number, line in lines_forward(path, size):
                 where = f"{path.name} line {number}"
-                problem = _check_line(line, previous, sequence)
+                problem = line_problem(line)
                 if problem:
-                    return Verified(sequence, Head(sequence, previous), f"{where}: {problem}")
+                    problems.append(f"{where}: {problem}")
+                    if line.endswith(b"\n"):
+                        damage.take(line[:-1])
+                    continue
                 record = json.loads(line)
-                previous, sequence = record["sha256"], record["sequence"]
-                if expected is not None and sequence == expected.sequence:
-                    if previous != expected.sha256:
-                        return Verified(
-                            sequence,
-                            Head(sequence, previous),
-                            f"{where}: record {sequence} has the hash {previous}, not {expected.sha256} as written down",
-                        )
-                    met = True
-        head = Head(sequence, previous)
+                before = _after(head, damage)
+                problem = _chain_problem(record, before, damage)
+                if problem and not (damage.lines and not record.get("previous_damaged")):
+                    problems.append(f"{where}: {problem}")
+                if problem:
+                    return done(head)
+                if damage.lines:
+                    meet(where, before)
+                    damage = Damage()
+                head = Head(record["sequence"], record["sha256"])
+                meet(where, head)
+        end = _after(head, damage)
+        meet(where, end)
         if not met and expected is not None:
-            return Verified(
-                sequence,
-                head,
-                f"the ledger ends at record {sequence}, but record {expected.sequence} was written down: its end is cut off",
+            problems.append(
+                f"the ledger ends at record {end.sequence}, but record {expected.sequence} was written down: its end is cut off"
             )
-        return Verified(sequence, head, None)
+        return done(end)
 
     def _files(self) -> list[Path]:
         if not self.folder.is_dir():
@@ -252,28 +323,27 @@ class Ledger:
         finally:
             os.close(descriptor)
 
-    def _last_record(self) -> Optional[dict[str, Any]]:
+    def _end(self) -> _End:
+        damaged: list[Span] = []
         for path in reversed(self._files()):
-            line = _last_line(path)
-            if not line:
-                continue
-            try:
-                record = json.loads(line)
-                if record["sha256"] != _hash(record):
-                    raise ValueError("its hash does not match its content")
-                if not isinstance(record["sequence"], int):
-                    raise ValueError("its number is none")
-            except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-                raise LedgerError(
-                    f"The last line of {path} does not hold: {error}.",
-                    "Someone or something changed the ledger. Keep the file, compare it with the anchored copies, and move it aside.",
-                    {"path": str(path)},
-                ) from None
-            return dict(record)
-        return None
+            with path.open("rb") as stream:
+                for span in spans_backwards(stream, path, path.stat().st_size):
+                    line = read_span(stream, span)
+                    if line is not None and not line_problem(line + b"\n"):
+                        record = json.loads(line)
+                        return self._end_after(record, Head(record["sequence"], record["sha256"]), damaged)
+                    damaged.insert(0, span)
+        return self._end_after(None, Head(0, GENESIS), damaged)
+
+    @staticmethod
+    def _end_after(record: Optional[Mapping[str, Any]], head: Head, damaged: list[Span]) -> _End:
+        return _End(_after(head, Damage.of(damaged)), record, tuple(damaged))
 
     def _set_torn_line_aside(self) -> str:
-        """Cut a line that a crash left without its end, keeping its bytes in a file of their own; return that name."""
+        """Cut a line that a crash left without its end, keeping its bytes in a file of their own; return that name.
+
+        A line that cannot be cut off gets its end instead, and counts as damaged: nothing is ever glued to it.
+        """
         files = self._files()
         if not files:
             return ""
@@ -283,62 +353,51 @@ class Ledger:
             stream.seek(max(0, size - 1))
             if stream.read() in (b"", b"\n"):
                 return ""
-            stream.seek(max(0, size - _LINE_LIMIT_BYTES))
+            stream.seek(max(0, size - LINE_LIMIT_BYTES))
             tail = stream.read()
         end = tail.rfind(b"\n") + 1
         torn = tail[end:]
+        if len(torn) == LINE_LIMIT_BYTES:
+            self._end_line(path)  # no record is so long
+            return ""
         aside = self.folder / f"torn-{stamp(utc_now())}-{secrets.token_hex(2)}"
         write_file(aside, torn)
         with writing_to(path):
-            descriptor = os.open(path, os.O_WRONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
             try:
-                os.ftruncate(descriptor, size - len(torn))
-                os.fsync(descriptor)  # the next record may go into another file
-            finally:
-                os.close(descriptor)
+                descriptor = os.open(path, os.O_WRONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+                try:
+                    os.ftruncate(descriptor, size - len(torn))
+                    os.fsync(descriptor)  # the next record may go into another file
+                finally:
+                    os.close(descriptor)
+            except PermissionError:  # a file that can only be appended to (chattr +a)
+                aside.unlink()
+                self._end_line(path)
+                return ""
         return aside.name
 
-
-def _last_line(path: Path) -> bytes:
-    """Return the last line that has its end, without it."""
-    size = path.stat().st_size
-    length = _TAIL_BYTES
-    while True:
-        with path.open("rb") as stream:
-            stream.seek(max(0, size - length))
-            lines = stream.read(length).split(b"\n")[:-1]
-        # The first of several may have lost its beginning.
-        if len(lines) > 1 or (lines and length >= size):
-            return lines[-1]
-        if length >= size:
-            return b""
-        length *= 8
+    @staticmethod
+    def _end_line(path: Path) -> None:
+        with writing_to(path):
+            descriptor = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_NOFOLLOW | os.O_CLOEXEC)
+            try:
+                os.write(descriptor, b"\n")
+                os.fsync(descriptor)
+            finally:
+                os.close(descriptor)
 
 
-def _lines(path: Path, size: int) -> Iterator[tuple[int, bytes]]:
-    """Give the numbered lines of a file's first *size* bytes."""
-    done = 0
-    with path.open("rb") as lines:
-        for number, line in enumerate(lines, 1):
-            if done >= size:
-                return
-            done += len(line)
-            yield number, line[: len(line) - max(0, done - size)]
+def _after(head: Head, damage: Damage) -> Head:
+    """Return what the next record is linked to."""
+    return Head(head.sequence + damage.lines, damage.link) if damage.lines else head
 
 
-def _check_line(line: bytes, previous: str, sequence: int) -> str:
-    if not line.endswith(b"\n"):
-        return "the line is cut off"
-    try:
-        record = json.loads(line)
-    except (ValueError, RecursionError):
-        return "the line is no JSON"
-    if not isinstance(record, dict) or not set(record) >= _FIELDS:
-        return "the line is no ledger record"
-    if record["sha256"] != _hash(record) or line[:-1] != _canonical(record):
-        return f"record {record['sequence']} was changed after it was written"
-    if record["sequence"] != sequence + 1:
-        return f"record {record['sequence']} follows record {sequence}: records are missing, repeated or moved"
-    if record["previous"] != previous:
+def _chain_problem(record: Mapping[str, Any], before: Head, damage: Damage) -> str:
+    """Return why a record does not follow what stands before it."""
+    if record["sequence"] != before.sequence + 1:
+        return f"record {record['sequence']} follows record {before.sequence}: records are missing, repeated or moved"
+    if bool(record.get("previous_damaged")) != (damage.lines > 0):
+        return f"record {record['sequence']} and the line before it do not agree on whether that line is damaged"
+    if record["previous"] != before.sha256:
         return f"record {record['sequence']} does not follow the record before it"
     return ""

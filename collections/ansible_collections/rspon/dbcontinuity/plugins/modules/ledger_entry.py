@@ -53,6 +53,11 @@ head:
   description: Number and SHA-256 of the newest record.
   returned: always
   type: str
+notes:
+  description: What the run warns of, such as damaged lines of the ledger; also shown as warnings.
+  returned: when there is anything
+  type: list
+  elements: str
 kind:
   description: What kind of refusal this is, for machines.
   returned: on failure

@@ -62,6 +62,21 @@ records:
   returned: always
   type: list
   elements: dict
+damaged_lines:
+  description: Lines that were found damaged when the record after them was written, or stand damaged at the end; with file and line.
+  returned: always
+  type: list
+  elements: str
+problems:
+  description: Everything that is wrong, as far as the ledger can be read; at most a hundred.
+  returned: when verified
+  type: list
+  elements: str
+notes:
+  description: What the run warns of, such as damaged lines of the ledger; also shown as warnings.
+  returned: when there is anything
+  type: list
+  elements: str
 holds:
   description: Whether the whole chain holds.
   returned: when verified

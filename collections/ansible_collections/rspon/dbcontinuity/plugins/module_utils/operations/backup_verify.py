@@ -61,11 +61,8 @@ def backup_verify(request: VerifyRequest, progress: Progress) -> dict[str, Any]:
     _check_chosen(request, repository)
     recording = not request.check_only
     if recording:
-        try:
-            data: dict[str, Any] = {"level": request.level, "instances": names}
-            repository.ledger.append("started", ACTIVITY, run, actor=actor, data=data)
-        except LedgerError:
-            recording = False  # its end does not hold: verify() says where, and the sets are verified all the same
+        data: dict[str, Any] = {"level": request.level, "instances": names}
+        repository.ledger.append("started", ACTIVITY, run, actor=actor, data=data)
     try:
         verified = repository.ledger.verify(head)
         recorded = _read_recorded(repository)
@@ -85,7 +82,12 @@ def backup_verify(request: VerifyRequest, progress: Progress) -> dict[str, Any]:
         "level": request.level,
         "failed": failed,
         "instances": results,
-        "ledger": {"records": verified.records, "head": str(verified.head), "problem": verified.problem},
+        "ledger": {
+            "records": verified.records,
+            "head": str(verified.head),
+            "problem": verified.problem,
+            "problems": list(verified.problems),
+        },
     }
     if recording:
         answer["run"] = run

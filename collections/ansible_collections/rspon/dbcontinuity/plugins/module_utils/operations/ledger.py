@@ -28,7 +28,7 @@ def ledger_info(
     since: Optional[datetime] = None,
     limit: int = 100,
 ) -> dict[str, Any]:
-    """Return the head, the newest records that match, and with *verify* whether the whole chain holds."""
+    """Return the head, the newest records that match, the lines known to be damaged, and with *verify* whether all holds."""
     ledger = Repository.open(repository_path).ledger
     expected = Head.parse(head) if head else None
     found: deque[dict[str, Any]] = deque(maxlen=max(0, limit))
@@ -40,13 +40,15 @@ def ledger_info(
                 "head": str(outcome.head),
                 "holds": outcome.problem is None,
                 "problem": outcome.problem,
+                "problems": list(outcome.problems),
                 "verified_records": outcome.records,
             }
         )
     else:
         result["head"] = str(ledger.head())
+    damaged: list[str] = []
     try:
-        for record in ledger.records(since):
+        for record in ledger.records(since, damaged):
             if activity and record["activity"] != activity:
                 continue
             if instance and record["instance"] != instance and instance not in (record["data"].get("instances") or ()):
@@ -58,6 +60,7 @@ def ledger_info(
         if not result.get("problem"):
             raise
     result["records"] = list(found)
+    result["damaged_lines"] = damaged
     return result
 
 
