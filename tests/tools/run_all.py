@@ -98,10 +98,12 @@ def pytest_stage(
         "--durations=10",
         "--cov",
         "--cov-report=",
+        "--cov-fail-under=0",  # the limit is for all stages together
         f"--junitxml={OUTPUT / name}.xml",
         *existing(*folders),
     ]
-    environment = {"COVERAGE_FILE": str(OUTPUT / f"{COVERAGE_PREFIX}.{name}")}
+    data = OUTPUT / f"{COVERAGE_PREFIX}.{name}"
+    environment = {"COVERAGE_FILE": str(data), "DBC_CHILD_COVERAGE": f"{data}.child"}
     return Stage(name, name, wave, command, minutes, folders, pytest=True, long=long, environment=environment)
 
 
@@ -302,18 +304,27 @@ class Run:
 
     def coverage(self, selection: Sequence[Stage]) -> list[Outcome]:
         """Put the coverage of all pytest stages together; the limit holds for a full run only."""
-        parts = [part for stage in selection if stage.pytest for part in OUTPUT.glob(f"{COVERAGE_PREFIX}.{stage.name}")]
+        parts = [part for stage in selection if stage.pytest for part in measured(stage)]
         if not parts:
             return []
-        data = f"--data-file={OUTPUT / 'coverage.sqlite'}"
-        subprocess.run(
-            [*module("coverage", "combine", "--quiet", "--keep", data), *map(str, parts)],
-            cwd=ROOT,
-            check=False,
-        )
         whole = {"unit", "engine"} <= {stage.name for stage in selection} and not self._extra
-        report = module("coverage", "report", data, *([] if whole else ["--fail-under=0"]))
-        return [self.stage(Stage("coverage", "coverage", 0, report, 5))]
+        command = [
+            *module("tests.tools.coverage_check", *([] if whole else ["--no-limit"])),
+            str(OUTPUT / "coverage.sqlite"),
+            *map(str, parts),
+        ]
+        outcome = self.stage(Stage("coverage", "coverage", 0, command, 5))
+        lines = (OUTPUT / "coverage.log").read_text(encoding="utf-8", errors="replace").splitlines()
+        self.say("\n".join(f"    {line}" for line in lines if line.startswith("covered: ")))
+        return [outcome]
+
+
+def measured(stage: Stage) -> list[Path]:
+    """Return the files a pytest stage has left of what it measured: its own, and its children's."""
+    own = f"{COVERAGE_PREFIX}.{stage.name}"
+    return [
+        path for path in sorted(OUTPUT.glob(f"{own}*")) if path.name == own or path.name.startswith(f"{own}.child.")
+    ]
 
 
 def existing_any(paths: Sequence[str]) -> bool:
@@ -347,8 +358,8 @@ def main(arguments: Sequence[str]) -> int:
     selection = chosen(options.stages, options.all)
     OUTPUT.mkdir(parents=True, exist_ok=True)
     for stage in selection:
-        for left in (f"{stage.name}.log", f"{stage.name}.xml", f"{COVERAGE_PREFIX}.{stage.name}"):
-            (OUTPUT / left).unlink(missing_ok=True)
+        for path in (OUTPUT / f"{stage.name}.log", OUTPUT / f"{stage.name}.xml", *measured(stage)):
+            path.unlink(missing_ok=True)
     started = time.monotonic()
     outcomes = Run(options.budget, extra, options.jobs).all(selection)
     passed = sum(outcome.passed for outcome in outcomes)
