@@ -256,7 +256,9 @@ def test_cut_inside_a_transaction_and_inside_an_event(site: Site) -> None:
     site.open()
     site.change(name, lambda data: whole)
     name = site.rotate()
-    site.change(name, lambda data: data[:-60])
+    # Not so many bytes from the end: what stands there may be a checkpoint, which the server writes when it comes to it.
+    commit = [offset for offset, kind in site.events(name) if kind == "Xid"][-1]
+    site.change(name, lambda data: data[: commit + 7])
     assert site.codes() == [("cut-inside-event", name)]
 
 
