@@ -20,7 +20,8 @@ from demo.servers import MariaDBServer, PostgreSQLServer
 
 AGENT = PROJECT / "collections/ansible_collections/rspon/dbcontinuity/roles/production/files/dbcontinuity_agent.py"
 NAME = "simrs"
-BYTES_PER_ROW, BATCH_ROWS = 245, 250_000
+# sysbench's oltp tables: rows of random digits, harder to compress than a hospital's.
+TABLES, BYTES_PER_ROW, BATCH_ROWS = 4, 245, 250_000
 LIMIT, PEAK_LIMIT_KILOBYTES = 1.20, 64 * 1024
 OURS, BARE, DUMP = "full backup", "bare pipeline", "dump and gzip"
 DUMP_FACTOR = {"mariadb": 10.0, "postgresql": 3.0}
@@ -32,7 +33,7 @@ def benchmark(
 ) -> Table:
     """Measure one engine on a private server.
 
-    :param data: ``sample`` (what a hospital's tables hold, to a tenth) or ``hex`` (like sysbench's rows, to a half).
+    :param data: ``sample`` (what a hospital's tables hold) or ``sysbench`` (that benchmark's own tables).
     """
     place = Place(folder / "place")
     place.make()
@@ -164,24 +165,27 @@ def commands(engine: str, place: Place, server: Server, out: Path) -> tuple[str,
 
 
 def bulk(server: Server, megabytes: float) -> None:
-    """Fill a table with what is about as hard to compress as sysbench's rows: to a half."""
-    rows = max(1000, int(megabytes * 1e6 / BYTES_PER_ROW))
-    half = (
-        "CONCAT(MD5(RAND()), MD5(RAND()))"
-        if server.engine == "mariadb"
-        else "md5(random()::text) || md5(random()::text)"
-    )
-    series = "seq_{0}_to_{1}" if server.engine == "mariadb" else "generate_series({0}, {1}) AS seq"
-    columns = "id INT PRIMARY KEY, k INT, c VARCHAR(64), pad VARCHAR(64), note VARCHAR(64)"
-    server.query(f"CREATE TABLE rekam ({columns})", "simrs")
-    quiet = "SET sql_log_bin = 0, unique_checks = 0; " if server.engine == "mariadb" else ""
-    for first in range(1, rows + 1, BATCH_ROWS):
-        numbers = series.format(first, min(rows, first + BATCH_ROWS - 1))
-        chosen = f"SELECT seq, seq % 1000, {half}, {half}, {half} FROM {numbers}"  # noqa: S608 - constants and numbers
-        server.query(f"{quiet}INSERT INTO rekam {chosen}", "simrs")
-    server.query("CREATE INDEX rekam_k ON rekam (k)", "simrs")
+    """Fill tables like those of sysbench's ``oltp_*``: c of ten, pad of five groups of eleven random digits."""
+    rows = max(1000, int(megabytes * 1e6 / BYTES_PER_ROW / TABLES))
+    if server.engine == "mariadb":
+        group, series = "LPAD(FLOOR(RAND() * 99999999999), 11, '0')", "seq_{0}_to_{1}"
+        quiet, chance = "SET sql_log_bin = 0, unique_checks = 0; ", f"FLOOR(RAND() * {rows})"
+    else:
+        group = "lpad(floor(random() * 99999999999)::bigint::text, 11, '0')"
+        series, quiet, chance = "generate_series({0}, {1}) AS seq", "", f"floor(random() * {rows})"
+    for number in range(1, TABLES + 1):
+        table = f"sbtest{number}"
+        columns = "id INT PRIMARY KEY, k INT NOT NULL, c CHAR(120) NOT NULL, pad CHAR(60) NOT NULL"
+        server.query(f"CREATE TABLE {table} ({columns})", "simrs")
+        for first in range(1, rows + 1, BATCH_ROWS):
+            numbers = series.format(first, min(rows, first + BATCH_ROWS - 1))
+            c, pad = (f"CONCAT_WS('-', {', '.join([group] * count)})" for count in (10, 5))
+            chosen = f"SELECT seq, {chance}, {c}, {pad} FROM {numbers}"  # noqa: S608 - constants and numbers
+            server.query(f"{quiet}INSERT INTO {table} {chosen}", "simrs")
+        server.query(f"CREATE INDEX k_{number} ON {table} (k)", "simrs")
+        if server.engine == "postgresql":
+            server.query(f"VACUUM {table}", "simrs")
     if server.engine == "postgresql":
-        server.query("VACUUM rekam", "simrs")
         server.query("CHECKPOINT")
 
 

@@ -11,8 +11,10 @@ python -m benchmarks.run --only mariadb      full backups of one engine alone (o
 from __future__ import annotations
 
 import argparse
+import shutil
 import sys
 from datetime import datetime, timezone
+from itertools import product
 from pathlib import Path
 from time import monotonic
 
@@ -32,11 +34,12 @@ def measure(chosen: argparse.Namespace, folder: Path) -> list[Table]:
     """Run the parts that were chosen."""
     tables = []
     for engine in ("mariadb", "postgresql"):
-        for where in chosen.compress_on:
+        for where, data in product(chosen.compress_on, chosen.data):
             if engine in chosen.only:
-                base = folder / f"{engine}-{where}"
+                base = folder / f"{engine}-{where}-{data}"
                 base.mkdir()
-                tables.append(full.benchmark(engine, base, chosen.megabytes, chosen.pairs, where, chosen.data, say))
+                tables.append(full.benchmark(engine, base, chosen.megabytes, chosen.pairs, where, data, say))
+                shutil.rmtree(base)
     if "cycles" in chosen.only:
         tables.append(cycles.long_and_short(folder, chosen.archived, chosen.pairs, say))
     if "many" in chosen.only:
@@ -87,7 +90,10 @@ def main(arguments: list[str] | None = None) -> int:
         "--compress-on", action="append", choices=("backup", "production"), help="where zstd runs (default: backup)"
     )
     parser.add_argument(
-        "--data", choices=("sample", "hex"), default="sample", help="a hospital's sample, or rows hard to compress"
+        "--data",
+        action="append",
+        choices=("sample", "sysbench"),
+        help="a hospital's sample, or sysbench's tables; may be repeated (default: sysbench)",
     )
     parser.add_argument(
         "--results", type=Path, default=PROJECT / "benchmarks/results.md", help="where they are written"
@@ -98,6 +104,7 @@ def main(arguments: list[str] | None = None) -> int:
         chosen.megabytes, chosen.pairs, chosen.archived, chosen.instances = 5, 1, 20, 3
     chosen.only = chosen.only or list(PARTS)
     chosen.compress_on = chosen.compress_on or ["backup"]
+    chosen.data = chosen.data or ["sysbench"]
     began, before = monotonic(), load()
     command = " ".join(["python -m benchmarks.run", *(arguments if arguments is not None else sys.argv[1:])])
     with workspace("bench") as folder:

@@ -11,10 +11,11 @@ from __future__ import annotations
 
 import collections
 import contextlib
+import errno
 import fcntl
 import hashlib
 import os
-import select
+import re
 import shutil
 import signal
 import subprocess
@@ -22,7 +23,7 @@ import threading
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from time import monotonic
+from time import monotonic, sleep
 from types import TracebackType
 from typing import IO, Optional
 
@@ -33,6 +34,10 @@ BUFFER_BYTES = 1024 * 1024
 STDERR_KEPT_BYTES = 256 * 1024
 _F_SETPIPE_SZ = 1031  # fcntl.F_SETPIPE_SZ, which Python 3.9 does not name
 _FDATASYNC_EVERY_BYTES = 64 * 1024 * 1024
+_FOLLOW_SECONDS = 0.01
+_REPORT_SECONDS = 0.5
+# In the words of C's library and of Go's (age).
+_NO_ROOM = re.compile(r"no space left on device|disk quota exceeded", re.IGNORECASE)
 _SYSTEM_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 
@@ -242,14 +247,17 @@ class _StderrKeeper(threading.Thread):
 
 
 class Pipeline:
-    """Programs joined by pipes, the last one's output read by this process.
+    """Programs joined by pipes, the last one's output read by this process, or going into a file.
 
     Use as a context manager: leaving it early kills every stage and waits for it.
+
+    :param sink: the descriptor that the last one writes to.
     """
 
-    def __init__(self, stages: Iterable[Stage], stdin: Optional[IO[bytes]] = None) -> None:
+    def __init__(self, stages: Iterable[Stage], stdin: Optional[IO[bytes]] = None, sink: int = subprocess.PIPE) -> None:
         self.stages = tuple(stages)
         self._stdin = stdin
+        self._sink = sink
         self._processes: list[subprocess.Popen[bytes]] = []
         self._keepers: list[_StderrKeeper] = []
 
@@ -257,20 +265,21 @@ class Pipeline:
         guarded = [_guarded_argv(stage.argv) for stage in self.stages]
         upstream: Optional[IO[bytes]] = self._stdin
         try:
-            for stage, argv in zip(self.stages, guarded):
+            for number, (stage, argv) in enumerate(zip(self.stages, guarded), 1):
                 process = subprocess.Popen(
                     argv,
                     stdin=upstream if upstream is not None else subprocess.DEVNULL,
-                    stdout=subprocess.PIPE,
+                    stdout=self._sink if number == len(guarded) else subprocess.PIPE,
                     stderr=subprocess.PIPE,
                     env=child_environment(stage.environment),
                     pass_fds=stage.pass_fds,
                     start_new_session=True,
                 )
                 self._processes.append(process)
-                if process.stderr is None or process.stdout is None:
+                if process.stderr is None:
                     raise AssertionError("Popen was asked for pipes")
-                _widen(process.stdout)
+                if process.stdout is not None:
+                    _widen(process.stdout)
                 self._keepers.append(_StderrKeeper(process.stderr))
                 if upstream is not None and upstream is not self._stdin:
                     upstream.close()
@@ -297,8 +306,13 @@ class Pipeline:
         """Return the last stage's stdout."""
         stream = self._processes[-1].stdout
         if stream is None:
-            raise AssertionError("the pipeline was not started")
+            raise AssertionError("the pipeline was not started, or writes into a file")
         return stream
+
+    @property
+    def ended(self) -> bool:
+        """Return whether the last program has ended."""
+        return self._processes[-1].poll() is not None
 
     def kill(self) -> None:
         """Kill every stage that still runs, and wait for it."""
@@ -345,9 +359,11 @@ def write_through(
     stall_seconds: float = 600.0,
     mode: int = 0o640,
 ) -> Written:
-    """Run a pipeline into a new file, hashing and counting on the way; the file is fsynced on return.
+    """Run a pipeline into a new file, hashing and counting what arrives there; the file is fsynced on return.
 
-    Memory does not grow with the data: one buffer of :data:`BUFFER_BYTES`.
+    The last program writes the file itself, and this one reads behind it, out of the kernel's cache: a pipe in between
+    would cost another copy and a change of task for every few blocks. Memory does not grow with the data: one buffer of
+    :data:`BUFFER_BYTES`.
 
     :param target: must not exist; removed again if anything fails.
     :param on_progress: called with the bytes written so far, at most a few times a second.
@@ -356,57 +372,84 @@ def write_through(
     :raises RepositoryFullError: if the file system has no room.
     """
     started = monotonic()
-    digest = hashlib.sha256()
-    size = 0
-    buffer = bytearray(BUFFER_BYTES)
-    view = memoryview(buffer)
     with writing_to(target):
-        descriptor = os.open(target, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, mode)
-    flusher = _Flusher(descriptor)
+        descriptor = os.open(target, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, mode)
+    follower = _Follower(descriptor, on_progress)
     try:
-        with Pipeline(stages, stdin) as pipeline:
-            source = pipeline.output.fileno()
-            next_report = 0.0
-            while True:
-                if not select.select([source], [], [], stall_seconds)[0]:
+        with Pipeline(stages, stdin, sink=descriptor) as pipeline:
+            pause = 0.001
+            while not pipeline.ended:
+                sleep(pause)
+                pause = min(_FOLLOW_SECONDS, 1.5 * pause)
+                if follower.catch_up() > stall_seconds:
                     pipeline.kill()
                     raise PipelineError(
                         f"No data came from {pipeline.stages[0].name} for {stall_seconds:g} seconds; the pipeline was killed.",
                         "Look at the server, its locks and the network, then run again.",
                         {"stage": pipeline.stages[0].name, "stall_seconds": stall_seconds},
                     )
-                count = os.readv(source, [buffer])
-                if count == 0:
-                    break
-                block = view[:count]
-                digest.update(block)
-                with writing_to(target):
-                    _write_all(descriptor, block)
-                size += count
-                flusher.written(size)
-                if on_progress is not None and monotonic() >= next_report:
-                    on_progress(size)
-                    next_report = monotonic() + 0.5
             finished = pipeline.wait()
             if not all(stage.ok for stage in finished):
+                if finished[-1].status > 0 and _NO_ROOM.search(finished[-1].stderr):
+                    with writing_to(target):
+                        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(target))
                 raise failure(finished)
-        flusher.close()
+        follower.catch_up()
+        follower.close()
         with writing_to(target):
             os.fsync(descriptor)
     except BaseException:
         target.unlink(missing_ok=True)
         raise
     finally:
-        flusher.close()
+        follower.close()
         os.close(descriptor)
     if on_progress is not None:
-        on_progress(size)
-    return Written(size, digest.hexdigest(), monotonic() - started, finished)
+        on_progress(follower.size)
+    return Written(follower.size, follower.sha256, monotonic() - started, finished)
 
 
-def _write_all(descriptor: int, block: memoryview) -> None:
-    while block:
-        block = block[os.write(descriptor, block) :]
+class _Follower:
+    """Reads a file that another process writes, hashes it, and has it written back to disk on the way.
+
+    :ivar size: bytes read so far.
+    """
+
+    def __init__(self, descriptor: int, on_progress: Optional[Callable[[int], None]]) -> None:
+        self._descriptor = descriptor
+        self._on_progress = on_progress
+        self._digest = hashlib.sha256()
+        self._buffer = bytearray(BUFFER_BYTES)
+        self._flusher = _Flusher(descriptor)
+        self._moved_at = monotonic()
+        self._reported_at = 0.0
+        self.size = 0
+
+    def catch_up(self) -> float:
+        """Read to the present end; return for how many seconds nothing has come."""
+        view = memoryview(self._buffer)
+        while True:
+            count = os.preadv(self._descriptor, [view], self.size)
+            if not count:
+                break
+            self._digest.update(view[:count])
+            self.size += count
+            self._moved_at = monotonic()
+        self._flusher.written(self.size)
+        now = monotonic()
+        if self._on_progress is not None and now >= self._reported_at + _REPORT_SECONDS:
+            self._on_progress(self.size)
+            self._reported_at = now
+        return now - self._moved_at
+
+    @property
+    def sha256(self) -> str:
+        """Return the SHA-256 of what was read, in hex."""
+        return self._digest.hexdigest()
+
+    def close(self) -> None:
+        """Stop writing back; the descriptor may be closed afterwards."""
+        self._flusher.close()
 
 
 class _Flusher:

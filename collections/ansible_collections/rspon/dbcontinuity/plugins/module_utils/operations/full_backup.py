@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import shutil
 from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -69,9 +70,11 @@ def full_backup(request: FullBackupRequest, progress: Progress) -> dict[str, Any
     present = None if request.force else _set_for_slot(folder, request.slot)
     if present is not None:
         return _already(repository, folder, present, request.check_only)
-    inspection = engine.inspect()
+    with ThreadPoolExecutor(1) as beside:
+        protected = beside.submit(check_protection, request.protection)
+        inspection = engine.inspect()
     inspection.require_no_problems()
-    check_protection(request.protection)
+    protected.result()
     plan = _plan(request, inspection, folder, utc_now())
     if request.check_only:
         return {
@@ -82,7 +85,7 @@ def full_backup(request: FullBackupRequest, progress: Progress) -> dict[str, Any
         }
     run = request.run or new_run_id()
     actor = describe_actor(request.actor)
-    with folder.full_lock():
+    with folder.full_lock(), ThreadPoolExecutor(1) as beside:
         present = None if request.force else _set_for_slot(folder, request.slot)
         if present is not None:
             return _already(repository, folder, present, request.check_only)
@@ -97,6 +100,7 @@ def full_backup(request: FullBackupRequest, progress: Progress) -> dict[str, Any
             actor=actor,
             data={"plan": plan, "cleaned": cleaned},
         )
+        restore_warnings = beside.submit(_restore_warnings, request.instance, inspection)
         try:
             unfinished, manifest = _make_set(request, engine, folder, inspection, plan, started, actor, progress)
             # Recorded before it gets its name: a crash in between must not leave a set that nobody vouches for.
@@ -131,7 +135,7 @@ def full_backup(request: FullBackupRequest, progress: Progress) -> dict[str, Any
         "run": run,
         "ledger_head": str(head),
         "objects": dict(result.manifest.values["objects"]),
-        "warnings": [*result.manifest.values["warnings"], *_restore_warnings(request.instance, inspection)],
+        "warnings": [*result.manifest.values["warnings"], *restore_warnings.result()],
         **done,
     }
 

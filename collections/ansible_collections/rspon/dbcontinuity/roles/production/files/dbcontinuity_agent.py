@@ -47,6 +47,7 @@ from typing import Any, BinaryIO, Optional
 AGENT_VERSION = 1
 TRAILER = "DBC-AGENT "
 BLOCK_BYTES = 1024 * 1024
+F_SETPIPE_SZ = 1031  # fcntl.F_SETPIPE_SZ, which Python 3.9 does not name
 STDERR_KEPT_LINES = 400
 # The changed files the trailer names, and the room their names may take in it: the backup host keeps the last 256 KiB
 # of stderr, and a trailer without its beginning would be none. Above that the trailer still has their exact number.
@@ -305,7 +306,7 @@ class Tools:
         """Copy to the output until the end; return the exit statuses."""
         source = pipe(self.processes[-1].stdout).fileno()
         with contextlib.suppress(OSError):
-            fcntl.fcntl(source, 1031, BLOCK_BYTES)
+            fcntl.fcntl(source, F_SETPIPE_SZ, BLOCK_BYTES)  # fewer and larger moves
         try:
             while True:
                 ready = select.select([source], [], [], 1.0)[0]

@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import json
 import re
-from typing import Any
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, Optional, Union
 
 from ...agent_answer import ask
 from ...errors import PipelineError
@@ -32,9 +33,11 @@ UNION ALL SELECT 'routines', COUNT(*) FROM information_schema.ROUTINES WHERE ROU
 UNION ALL SELECT 'events', COUNT(*) FROM information_schema.EVENTS WHERE EVENT_SCHEMA NOT IN {SYSTEM_DATABASES}
 UNION ALL SELECT 'databases', COUNT(*) FROM information_schema.SCHEMATA WHERE SCHEMA_NAME NOT IN {SYSTEM_DATABASES};
 """  # noqa: S608 - a constant of this file, nothing from outside
-_SIZES = f"""
+_SIZES = """
 SELECT COALESCE(SUM(FILE_SIZE),0) FROM information_schema.INNODB_SYS_TABLESPACES;
 SELECT COALESCE(SUM(DATA_LENGTH+INDEX_LENGTH),0) FROM information_schema.TABLES WHERE ENGINE IS NOT NULL AND ENGINE<>'InnoDB';
+"""
+_NON_TRANSACTIONAL = f"""
 SELECT CONCAT(TABLE_SCHEMA,'.',TABLE_NAME) FROM information_schema.TABLES
  WHERE TABLE_TYPE='BASE TABLE' AND ENGINE IN ('MyISAM','Aria','CSV','ARCHIVE','MRG_MyISAM') AND TABLE_SCHEMA NOT IN {SYSTEM_DATABASES}
  ORDER BY 1;
@@ -53,26 +56,32 @@ _VARIABLES = (
 )
 
 
+Rows = list[list[Optional[str]]]
+_SHOW_VARIABLES = "SHOW GLOBAL VARIABLES WHERE Variable_name IN ({});".format(
+    ",".join(f"'{name}'" for name in _VARIABLES)
+)
+
+
 def server_variables(client: MariaDBClient) -> dict[str, str]:
     """Return the global variables this project looks at; one that the server does not know is missing."""
-    names = ",".join(f"'{name}'" for name in _VARIABLES)
-    rows = client.query(f"SHOW GLOBAL VARIABLES WHERE Variable_name IN ({names});")
-    return {str(row[0]): row[1] or "" for row in rows}
-
-
-def global_privileges(client: MariaDBClient) -> set[str]:
-    """Return the account's privileges on everything; ``ALL PRIVILEGES`` where it has all."""
-    found: set[str] = set()
-    for row in client.query("SHOW GRANTS;"):
-        match = _GRANT.match(row[0] or "")
-        if match:
-            found.update(part.strip() for part in match.group(1).split(","))
-    return found
+    return _named(client.query(_SHOW_VARIABLES))
 
 
 def missing_privileges(client: MariaDBClient, wanted: tuple[str, ...]) -> list[str]:
-    """Return which of the privileges the account lacks."""
-    held = global_privileges(client)
+    """Return which of the privileges on everything the account lacks."""
+    return _not_granted(client.query("SHOW GRANTS;"), wanted)
+
+
+def _named(rows: Rows) -> dict[str, str]:
+    return {str(row[0]): row[1] or "" for row in rows}
+
+
+def _not_granted(grants: Rows, wanted: tuple[str, ...]) -> list[str]:
+    held: set[str] = set()
+    for row in grants:
+        match = _GRANT.match(row[0] or "")
+        if match:
+            held.update(part.strip() for part in match.group(1).split(","))
     return [] if "ALL PRIVILEGES" in held else [each for each in wanted if each not in held]
 
 
@@ -94,32 +103,39 @@ def tool_version(shown: str) -> str:
 
 def count_objects(client: MariaDBClient) -> dict[str, int]:
     """Return how many objects of each kind the account sees, without the server's own."""
-    return {str(row[0]): int(row[1] or 0) for row in client.query(_OBJECTS)}
+    return _counted(client.query(_OBJECTS))
+
+
+def _counted(rows: Rows) -> dict[str, int]:
+    return {str(row[0]): int(row[1] or 0) for row in rows}
 
 
 def inspect_server(instance: Instance, client: MariaDBClient, method: str) -> Inspection:
     """Return what was found; see :class:`~..base.Inspection`."""
-    variables = server_variables(client)
+    with ThreadPoolExecutor(1) as beside:
+        # The agent's start takes as long as all queries together.
+        probed = beside.submit(_probe, instance) if method == "physical" else None
+        tools = {"mariadb": _program_version("mariadb")}
+        if method == "logical":
+            tools["mariadb-dump"] = _program_version("mariadb-dump")
+        shown, accounts, grants, counts, sizes, untransacted = client.answers(
+            _SHOW_VARIABLES, "SELECT CURRENT_USER();", "SHOW GRANTS;", _OBJECTS, _SIZES, _NON_TRANSACTIONAL
+        )
+    variables = _named(shown)
     version = variables["version"]
     problems: list[Problem] = []
     warnings: list[str] = []
-    account = client.value("SELECT CURRENT_USER();")
-    for privilege in missing_privileges(client, SEES_EVERYTHING):
+    account = accounts[0][0] or ""
+    for privilege in _not_granted(grants, SEES_EVERYTHING):
         problems.append(
             Problem(
                 f"The account {account} of {instance.name} lacks the privilege {privilege}: the server would hide objects instead of refusing.",
                 f"As an administrator run: GRANT {privilege} ON *.* TO {_quoted(account)};",
             )
         )
-    objects = count_objects(client)
-    sizes = client.query(_SIZES)
-    non_transactional = [row[0] or "" for row in sizes[2:]]
-    tools = {"mariadb": tool_version(run(Stage((find_tool("mariadb", "mariadb-client"), "--version"))).stdout.decode())}
-    if method == "logical":
-        tool = Stage((find_tool("mariadb-dump", "mariadb-client"), "--version"))
-        tools["mariadb-dump"] = tool_version(run(tool).stdout.decode())
-    if method == "physical":
-        problems += _agent_problems(instance, version, tools)
+    non_transactional = [row[0] or "" for row in untransacted]
+    if probed is not None:
+        problems += _agent_problems(instance, probed.result(), version, tools)
         if non_transactional:
             warnings.append(
                 f"{len(non_transactional)} tables are not transactional; writes to them wait while the backup copies them: "
@@ -133,7 +149,7 @@ def inspect_server(instance: Instance, client: MariaDBClient, method: str) -> In
         version=version,
         identity={key: variables.get(key, "") for key in ("server_uid", "server_id", "gtid_domain_id")},
         expected_bytes=int(sizes[0][0] or 0) + int(sizes[1][0] or 0),
-        objects=objects,
+        objects=_counted(counts),
         tools=tools,
         non_transactional=non_transactional,
         warnings=warnings,
@@ -141,11 +157,24 @@ def inspect_server(instance: Instance, client: MariaDBClient, method: str) -> In
     )
 
 
-def _agent_problems(instance: Instance, version: str, tools: dict[str, str]) -> list[Problem]:
+def _program_version(name: str) -> str:
+    return tool_version(run(Stage((find_tool(name, "mariadb-client"), "--version"))).stdout.decode())
+
+
+def _probe(instance: Instance) -> Union[dict[str, Any], Problem]:
+    """Return what the agent finds on production, or why it does not answer."""
     try:
         answer: dict[str, Any] = json.loads(ask(instance.agent, "probe", instance.name))
     except PipelineError as error:
-        return [Problem(error.message, error.remedy or "Run the playbook site for this host.")]
+        return Problem(error.message, error.remedy or "Run the playbook site for this host.")
+    return answer
+
+
+def _agent_problems(
+    instance: Instance, answer: Union[dict[str, Any], Problem], version: str, tools: dict[str, str]
+) -> list[Problem]:
+    if isinstance(answer, Problem):
+        return [answer]
     problems = [
         Problem(f"On the production host of {instance.name}: {each}.", "") for each in answer.get("problems", [])
     ]
