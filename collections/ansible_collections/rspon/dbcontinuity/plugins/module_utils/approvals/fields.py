@@ -34,9 +34,13 @@ class Person:
     def __str__(self) -> str:
         return f"{self.name} ({self.id_number})"
 
+    def is_named(self, other: Person) -> bool:
+        """Return whether both names are the same but for case and spaces."""
+        return _folded(self.name) == _folded(other.name)
+
     def is_also(self, other: Person) -> bool:
         """Return whether both are one person: the same number, or the same name whatever the number."""
-        return self.id_number == other.id_number or _folded(self.name) == _folded(other.name)
+        return self.id_number == other.id_number or self.is_named(other)
 
     def to_values(self) -> dict[str, str]:
         """Return the plain form."""

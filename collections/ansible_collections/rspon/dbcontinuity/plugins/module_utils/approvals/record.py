@@ -16,9 +16,11 @@ from datetime import datetime, timedelta
 from typing import Any, Optional
 
 from ..clock import iso, parse_moment
-from ..engines.scratch import Target
+from ..engines.targets import Target
 from ..errors import InputError
 from ..instance import check_name, choice
+from ..scope import FULL
+from ..scope import parse as parse_scope
 from .fields import Fields, Letter, Person
 from .text import Value
 
@@ -28,12 +30,10 @@ RESTORE = "restore"
 KINDS = (RESTORE,)
 MODES = ("beside", "replace")
 MEANS = ("letter", "telephone")
-TARGET_KINDS = ("latest", "set", "time", "gtid", "lsn")
 ACCEPTABLE = ("orphans",)
 COUNTERSIGN_HOURS = 24
 
 _ID = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9._-]{0,61}[A-Za-z0-9])?", re.ASCII)
-_SCOPE = re.compile(r"full|(?:database|schema|table|folder|file):.+", re.DOTALL)
 
 
 @dataclass(frozen=True)
@@ -114,7 +114,7 @@ class RestoreRecord:
             id=check_id(fields.text("id")),
             instance=check_name(fields.text("instance")),
             scope=check_scope(fields.texts("scope")),
-            target=check_target(Target(target["kind"], target.get("value", ""))),
+            target=Target.parse(target["kind"], target.get("value", "")),
             mode=choice(fields.text("mode"), MODES, "mode"),
             reason=fields.text("reason", lines=True),
             instructed_by=fields.person("instructed_by", role=True),
@@ -133,10 +133,10 @@ class RestoreRecord:
         )
         for each in record.accepts:
             choice(each, ACCEPTABLE, "accepts")
-        record._check_means()
+        record._check_together()
         return record
 
-    def _check_means(self) -> None:
+    def _check_together(self) -> None:
         if self.by == "letter" and (not self.letter or self.heard_by or self.witness or self.countersign_until):
             raise InputError(
                 "An instruction by letter names the letter's number and date, and nobody who heard it.",
@@ -146,6 +146,16 @@ class RestoreRecord:
             raise InputError(
                 "An instruction by telephone has no letter; it has a time until which it is to be countersigned.",
                 "Leave the letter out: its number comes with the countersignature.",
+            )
+        if self.scope == (FULL,) and self.mode != "replace":
+            raise InputError(
+                "A full restore replaces: nothing can be put beside a whole server.", "Give the mode replace."
+            )
+        if self.valid_from < self.instructed_at:
+            raise InputError(
+                f"The instruction is valid from {self.valid_from.isoformat()}, before it was given at"
+                f" {self.instructed_at.isoformat()}.",
+                "Correct valid_from or instructed_at.",
             )
         if self.valid_until <= self.valid_from:
             raise InputError(
@@ -238,63 +248,41 @@ _COUNTERSIGNATURE = (
 )
 
 
-def check_id(text: str) -> str:
+def check_id(text: object) -> str:
     """Return a record's id if it can name a folder.
 
     :raises InputError: otherwise, naming it.
     """
-    if not _ID.fullmatch(text) or ".." in text:
+    if not isinstance(text, str) or not _ID.fullmatch(text) or ".." in text:
         raise InputError(
             f"The record id {text!r} cannot be used.",
-            "Use letters, digits, dot, dash and underscore, at most 63, beginning and ending with a letter or digit.",
+            "Use letters, digits, dot, dash and underscore, at most 63, beginning and ending with a letter or digit;"
+            " in quotes, for YAML takes 0012 for a number.",
         )
     return text
 
 
-def check_scope(scope: Sequence[str]) -> tuple[str, ...]:
-    """Return a scope whose texts have the form of one.
+def check_scope(texts: Sequence[str]) -> tuple[str, ...]:
+    """Return a scope's texts in the one form that scope.py gives them.
 
-    :raises InputError: naming the text that has not.
+    :raises InputError: naming the text that is no scope.
     """
-    for each in scope:
-        if not _SCOPE.fullmatch(each):
-            raise InputError(
-                f"The scope {each!r} is not known.",
-                "Write full, database:NAME, schema:DB.SCHEMA, table:DB.TABLE, folder:/PATH or file:/PATH.",
-            )
-    if "full" in scope and len(scope) > 1:
+    scope = tuple(str(parse_scope(each)) for each in texts)
+    if FULL in scope and len(scope) > 1:
         raise InputError("The scope names full beside others.", "full stands alone: it is everything.")
-    return tuple(scope)
-
-
-def check_target(target: Target) -> Target:
-    """Return a target whose kind is known and whose value belongs to it.
-
-    :raises InputError: otherwise.
-    """
-    choice(target.kind, TARGET_KINDS, "target kind")
-    if (target.kind == "latest") == bool(target.value):
-        raise InputError(
-            f"The target {target.kind} {'has no value' if target.value else 'needs a value'}.",
-            "Name a moment for set, time, gtid or lsn, and none for latest.",
-        )
-    if target.kind == "time":
-        parse_moment(target.value, "target time")
-    return target
+    return scope
 
 
 def same_target(one: Target, other: Target) -> bool:
     """Return whether two targets are the same; times are compared as moments, not as texts."""
-    if one.kind != other.kind:
-        return False
-    if one.kind == "time":
+    if one.kind == other.kind == "time":
         return parse_moment(one.value) == parse_moment(other.value)
-    return one.value == other.value
+    return Target.parse(one.kind, one.value) == Target.parse(other.kind, other.value)
 
 
 def same_scope(one: Sequence[str], other: Sequence[str]) -> bool:
-    """Return whether two scopes name the same things, in whatever order."""
-    return set(one) == set(other)
+    """Return whether two scopes name the same things, in whatever order and with whatever quotes."""
+    return {str(parse_scope(each)) for each in one} == {str(parse_scope(each)) for each in other}
 
 
 def countersign_until(instructed_at: datetime, hours: int = COUNTERSIGN_HOURS) -> datetime:
