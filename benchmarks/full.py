@@ -25,6 +25,8 @@ TABLES, BYTES_PER_ROW, BATCH_ROWS = 4, 245, 250_000
 LIMIT, PEAK_LIMIT_KILOBYTES = 1.20, 64 * 1024
 OURS, BARE, DUMP = "full backup", "bare pipeline", "dump and gzip"
 DUMP_FACTOR = {"mariadb": 10.0, "postgresql": 3.0}
+# As the bare pipelines do it: mariadb-backup's stream is compressed by whoever takes it, PostgreSQL's by the server.
+COMPRESS_ON = {"mariadb": "backup", "postgresql": "production"}
 SERVERS: dict[str, type[Server]] = {"mariadb": MariaDBServer, "postgresql": PostgreSQLServer}
 
 

@@ -34,7 +34,7 @@ def measure(chosen: argparse.Namespace, folder: Path) -> list[Table]:
     """Run the parts that were chosen."""
     tables = []
     for engine in ("mariadb", "postgresql"):
-        for where, data in product(chosen.compress_on, chosen.data):
+        for where, data in product(chosen.compress_on or [full.COMPRESS_ON[engine]], chosen.data):
             if engine in chosen.only:
                 base = folder / f"{engine}-{where}-{data}"
                 base.mkdir()
@@ -87,7 +87,10 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--instances", type=int, default=50, help="idle instances (default: %(default)s)")
     parser.add_argument("--only", action="append", choices=PARTS, help="a part alone; may be repeated")
     parser.add_argument(
-        "--compress-on", action="append", choices=("backup", "production"), help="where zstd runs (default: backup)"
+        "--compress-on",
+        action="append",
+        choices=("backup", "production"),
+        help="where zstd runs (default: where the bare pipeline has it)",
     )
     parser.add_argument(
         "--data",
@@ -103,7 +106,6 @@ def main(arguments: list[str] | None = None) -> int:
     if chosen.quick:
         chosen.megabytes, chosen.pairs, chosen.archived, chosen.instances = 5, 1, 20, 3
     chosen.only = chosen.only or list(PARTS)
-    chosen.compress_on = chosen.compress_on or ["backup"]
     chosen.data = chosen.data or ["sysbench"]
     began, before = monotonic(), load()
     command = " ".join(["python -m benchmarks.run", *(arguments if arguments is not None else sys.argv[1:])])
