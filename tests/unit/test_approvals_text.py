@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 from ansible_collections.rspon.dbcontinuity.plugins.module_utils.approvals.text import NOTE, Value, dump, parse
 from ansible_collections.rspon.dbcontinuity.plugins.module_utils.errors import DamagedError, InputError
 
-keys = st.from_regex(r"[a-z][a-z0-9_]{0,12}", fullmatch=True)
+WORDS = ("yes", "no", "on", "off", "true", "false", "null", "y", "n")
+keys = st.from_regex(r"[a-z][a-z0-9_]{0,12}", fullmatch=True).filter(lambda each: each not in WORDS)
 # What YAML takes for something else, and what breaks lines, quotes and readers.
 awkward = st.sampled_from(
     ["0012", "NO", "12:30", "~", "null", "", " ", "- a", "a: b", "#x", '"', "\\", "\n", "\t", "\x85", "\u2028", "\ufeff",
@@ -90,7 +91,18 @@ def test_what_stands_above_the_record_belongs_to_it() -> None:
 
 
 @pytest.mark.parametrize(
-    "plain", [{"a": []}, {"a": {}}, {"A": "x"}, {"a b": "x"}, {"a": {"B": "x"}}, {"a": "\ud800"}, {"": "x"}]
+    "plain",
+    [
+        *({word: "x"} for word in WORDS),
+        {"a": {"no": "x"}},
+        {"a": []},
+        {"a": {}},
+        {"A": "x"},
+        {"a b": "x"},
+        {"a": {"B": "x"}},
+        {"a": "\ud800"},
+        {"": "x"},
+    ],
 )
 def test_what_cannot_be_written_is_refused(plain: dict[str, Value]) -> None:
     with pytest.raises(InputError):

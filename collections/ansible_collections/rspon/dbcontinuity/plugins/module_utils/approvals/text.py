@@ -19,7 +19,8 @@ from ..errors import DamagedError, InputError
 Value = Union[str, Sequence[str], Mapping[str, str]]
 NOTE = "# Written once and never edited: its SHA-256 stands in the ledger. Every value is text.\n"
 
-_KEY = re.compile(r"[a-z][a-z0-9_]*", re.ASCII)
+# A key stands there without quotes, so none of YAML's own words can be one.
+_KEY = re.compile(r"(?!(?:yes|no|on|off|true|false|null|y|n)$)[a-z][a-z0-9_]*", re.ASCII)
 _TOP = re.compile(r'([a-z][a-z0-9_]*):(?: (".*"))?', re.ASCII)
 _ITEM = re.compile(r'  - (".*")')
 _PAIR = re.compile(r'  ([a-z][a-z0-9_]*): (".*")', re.ASCII)
@@ -41,10 +42,7 @@ def dump(values: Mapping[str, Value]) -> bytes:
     """
     lines = []
     for key, value in values.items():
-        if not _KEY.fullmatch(key):
-            raise InputError(
-                f"A record cannot have the key {key!r}.", "Use lower-case letters, digits and underscores."
-            )
+        _check_key(key)
         if isinstance(value, str):
             lines.append(f"{key}: {_quoted(value)}\n")
             continue
@@ -53,14 +51,19 @@ def dump(values: Mapping[str, Value]) -> bytes:
         lines.append(f"{key}:\n")
         if isinstance(value, Mapping):
             for name, text in value.items():
-                if not _KEY.fullmatch(name):
-                    raise InputError(
-                        f"A record cannot have the key {name!r}.", "Use lower-case letters, digits and underscores."
-                    )
+                _check_key(name)
                 lines.append(f"  {name}: {_quoted(text)}\n")
         else:
             lines += [f"  - {_quoted(text)}\n" for text in value]
     return (NOTE + "".join(lines)).encode()
+
+
+def _check_key(key: str) -> None:
+    if not _KEY.fullmatch(key):
+        raise InputError(
+            f"A record cannot have the key {key!r}.",
+            "Use lower-case letters, digits and underscores, and no word of YAML's own.",
+        )
 
 
 def parse(data: bytes, where: str) -> dict[str, Value]:
