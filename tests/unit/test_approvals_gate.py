@@ -419,6 +419,51 @@ def test_a_run_that_fails_uses_nothing_up(office: Office) -> None:
     refused(office, record, "used")
 
 
+def finish(office: Office, record: str, asked: Asked = ASKED, now: datetime = NOW) -> None:
+    with under_instruction(
+        office.repository,
+        record,
+        asked,
+        run="f",
+        actor=ACTOR,
+        officials_file=office.officials,
+        now=now,
+        finishing=True,
+    ) as held:
+        held.used()
+
+
+def test_an_interrupted_restore_is_finished_after_its_time(office: Office) -> None:
+    record = office.force(changed(TELEPHONE, countersign_until="2026-11-23T03:00:00+07:00"))
+    attempt(office, record)
+    late = NOW + timedelta(days=2)
+    for _ in range(2):  # also where its success was noted and the run ended before it could say so
+        finish(office, record, now=late)
+    events = [each["data"]["event"] for each in office.repository.ledger.records() if each["activity"] == "approval"]
+    assert events == ["written", "bound", "used"]
+    with pytest.raises(ApprovalError):
+        attempt(office, record)
+
+
+def test_what_was_not_begun_is_not_finished_and_no_other_plan_either(office: Office) -> None:
+    record = office.force(LETTER)
+    before = office.state()
+    with pytest.raises(ApprovalError) as error:
+        finish(office, record)
+    assert error.value.details["refusal"] == "not-begun"
+    assert office.state() == before
+    attempt(office, record)
+    before = office.state()
+    for which, asked in (
+        ("plan-changed", dataclasses.replace(ASKED, plan_digest="b" * 64)),
+        ("other-instance", dataclasses.replace(ASKED, instance="lis")),
+    ):
+        with pytest.raises(ApprovalError) as error:
+            finish(office, record, asked)
+        assert error.value.details["refusal"] == which
+    assert office.state() == before
+
+
 def test_what_the_ledger_knows_holds_without_its_file(office: Office) -> None:
     record = office.force(LETTER)
     attempt(office, record)

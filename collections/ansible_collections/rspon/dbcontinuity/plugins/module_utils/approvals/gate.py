@@ -110,8 +110,8 @@ class HeldInstruction(Instruction):
     stored: Optional[Stored] = None
 
     def used(self) -> None:
-        """Note that the restore has succeeded: the record serves no other."""
-        if self.store and self.stored:
+        """Note that the restore has succeeded: the record serves no other. Once noted, it stays so."""
+        if self.store and self.stored and not self.stored.used:
             self.store.mark("used", self.stored, self.run, self.actor, plan_sha256=self.plan_digest)
 
 
@@ -129,7 +129,7 @@ def require_instruction(
     :raises ApprovalError: if there is none, or it does not hold for exactly this; ``details['refusal']`` says which.
     :raises PrerequisiteError: if the list of officials is missing or not root's.
     """
-    return _required(Approvals(repository), record, asked, officials_file, now or utc_now())[0]
+    return _required(Approvals(repository), record, asked, officials_file, now or utc_now(), finishing=False)[0]
 
 
 @contextmanager
@@ -142,17 +142,20 @@ def under_instruction(
     actor: Mapping[str, str],
     officials_file: Path = OFFICIALS_FILE,
     now: Optional[datetime] = None,
+    finishing: bool = False,
 ) -> Iterator[HeldInstruction]:
     """Hold the instruction for one run: looked at, locked, and bound to the plan from the first try on.
 
+    :param finishing: a restore of this very plan under this record has changed production and was interrupted; what is
+        left is to bring it to its end. Its time may have run out since then, and its success may be noted already.
     :raises ApprovalError: see :func:`require_instruction`; nothing was touched then.
     :raises LockHeldError: if another run is going on under it.
     """
     store = Approvals(repository)
-    _required(store, record, asked, officials_file, now or utc_now())
+    _required(store, record, asked, officials_file, now or utc_now(), finishing)
     with store.held(record):
         # Again, now that no other run can bind it or use it up.
-        given, stored = _required(store, record, asked, officials_file, now or utc_now())
+        given, stored = _required(store, record, asked, officials_file, now or utc_now(), finishing)
         if stored.bound:
             store.write_mark("bound", stored, _bound_before(stored))
         else:
@@ -178,7 +181,7 @@ def under_instruction(
 
 
 def _required(
-    store: Approvals, record: str, asked: Asked, officials_file: Path, now: datetime
+    store: Approvals, record: str, asked: Asked, officials_file: Path, now: datetime, finishing: bool
 ) -> tuple[Instruction, Stored]:
     if not _DIGEST.fullmatch(asked.plan_digest):
         raise InputError(f"The plan's digest {asked.plan_digest!r} is no SHA-256.", "Report this.")
@@ -202,11 +205,14 @@ def _required(
     except DamagedError as error:
         raise refusal("unreadable", error.message, error.remedy, record=record) from None
     _check_same(said, asked)
-    rules.check_time(said, now)
-    rules.check_begun(said, now)
     officials = read_officials(officials_file)
-    rules.check_people(said, officials)
-    rules.check_standing(stored, said, now)
+    if finishing:
+        rules.check_begun(stored)
+    else:
+        rules.check_time(said, now)
+        rules.check_valid_from(said, now)
+        rules.check_people(said, officials)
+        rules.check_standing(stored, said, now)
     rules.check_plan(stored, asked.plan_digest)
     return Instruction(said, stored.sha256, officials.sha256, stored.countersignature), stored
 

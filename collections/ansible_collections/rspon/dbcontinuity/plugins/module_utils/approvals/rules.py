@@ -72,7 +72,7 @@ def check_time(record: RestoreRecord, now: datetime) -> None:
         )
 
 
-def check_begun(record: RestoreRecord, now: datetime) -> None:
+def check_valid_from(record: RestoreRecord, now: datetime) -> None:
     """Refuse an instruction whose time has not come."""
     if now < record.valid_from:
         raise refusal(
@@ -168,6 +168,17 @@ def check_standing(stored: Stored, record: RestoreRecord, now: datetime) -> None
             f"The instruction {record.id} cannot be used. {found.reason}",
             "Have it countersigned and note that with approval_record (countersign), or have another one given.",
             record=record.id,
+        )
+
+
+def check_begun(stored: Stored) -> None:
+    """Refuse to finish a restore that was never begun under the record."""
+    if not stored.bound:
+        raise refusal(
+            "not-begun",
+            f"No restore was begun under the instruction {stored.id}, so there is none to finish.",
+            "Name the record of the restore that was interrupted.",
+            record=stored.id,
         )
 
 
