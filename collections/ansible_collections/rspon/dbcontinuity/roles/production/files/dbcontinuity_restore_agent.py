@@ -713,7 +713,8 @@ class Folders(Engine):
         return (*same, "--same-permissions", "--acls", "--xattrs"), {}
 
     def received(self, root: Root, spec: Mapping[str, Any]) -> None:
-        if root.part in spec.get("single", []):  # it came as the only entry of a folder
+        if root.part in spec.get("single", []) and root.new.is_dir() and not root.new.is_symlink():
+            # It came as the only entry of a folder.
             wrapping = root.new.with_name(root.new.name + ".d")
             root.new.rename(wrapping)
             next(iter(wrapping.iterdir())).rename(root.new)
@@ -777,7 +778,7 @@ def look(engine: Engine) -> dict[str, Any]:
         "agent_version": AGENT_VERSION,
         "engine": engine.config["engine"],
         "running": bool(pids),
-        "answers": bool(pids) and not facts.get("problem"),
+        "answers": not facts.get("problem") and (bool(pids) or not engine.programs),
         "parts": parts,
         "leftovers": leftovers,
         "journal": {key: journal.values.get(key) for key in ("run", "phase", "spec") if journal.values},

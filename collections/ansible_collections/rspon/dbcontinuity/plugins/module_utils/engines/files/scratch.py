@@ -191,6 +191,10 @@ class FilesScratch(ScratchServer):
             "Take its checks out of dbc_instances.",
         )
 
+    def settle(self) -> Path:
+        run(Stage((find_tool("sync", "coreutils"), "--file-system", str(self.root))), timeout=24 * 3600)
+        return self.root
+
     def end(self) -> None:
         """There is nothing to end."""
 

@@ -22,6 +22,8 @@ from .binlog_server import split_name
 from .inspect import series
 from .scratch import MariaDBScratch
 
+# What mariadb-backup leaves for itself.
+_OF_THE_BACKUP = ("xtrabackup_*", "mariadb_backup_*", "backup-my.cnf")
 _FOLDERS = ("innodb_data_home_dir", "innodb_undo_directory", "innodb_log_group_home_dir")
 
 
@@ -101,4 +103,7 @@ class MariaDBFullRestore(FullRestore):
         return name
 
     def folders(self, settled: Path) -> Mapping[str, Path]:
+        for pattern in _OF_THE_BACKUP:
+            for path in settled.glob(pattern):
+                path.unlink()
         return {"data": settled}

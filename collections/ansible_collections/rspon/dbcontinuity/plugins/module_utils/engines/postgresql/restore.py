@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,12 @@ _WHERE = """
 SELECT ('x' || substr(pg_walfile_name(pg_current_wal_insert_lsn()), 1, 8))::bit(32)::int,
  (SELECT system_identifier FROM pg_control_system());
 """
+
+
+# What a production that once was a standby, or was restored by hand, may still have in there.
+_RECOVERY = re.compile(
+    r"\s*(restore_command|recovery_\w+|archive_cleanup_command|primary_conninfo|primary_slot_name|promote_trigger_file)\b"
+)
 
 
 class PostgreSQLFullRestore(FullRestore):
@@ -81,6 +88,9 @@ class PostgreSQLFullRestore(FullRestore):
         }
 
     def folders(self, settled: Path) -> Mapping[str, Path]:
+        for name in ("recovery.signal", "standby.signal", "backup_manifest"):
+            (settled / name).unlink(missing_ok=True)
+        _without_recovery(settled / "postgresql.auto.conf")
         links = {oid: settled / "pg_tblspc" / oid for oid, _place in self._tablespaces()}
         return {"data": settled, **{oid: Path(os.path.realpath(link)) for oid, link in links.items()}}
 
@@ -94,3 +104,12 @@ class PostgreSQLFullRestore(FullRestore):
         except ContinuityError as error:
             return [f"The replication slot could not be renewed: {error.message} Run the playbook site."]
         return [f"Done on production: {each}; the receiver goes on by itself." for each in done]
+
+
+def _without_recovery(path: Path) -> None:
+    """Take settings out that would have the server recover again, or follow another one."""
+    if path.is_file():
+        lines = path.read_text(encoding="utf-8", errors="surrogateescape").splitlines(keepends=True)
+        kept = [line for line in lines if not _RECOVERY.match(line)]
+        if kept != lines:
+            path.write_text("".join(kept), encoding="utf-8", errors="surrogateescape")
