@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import textwrap
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, Optional
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from .clock import parse_moment
@@ -88,6 +88,7 @@ def _instance(result: Mapping[str, Any], local: ZoneInfo) -> list[str]:
             _row("  Log diterapkan (logs applied)", f"{source['logs']} {source['last_log']}".strip()),
             _row("  Mesin (engine)", f"{source['engine']} {source['version']}"),
         ]
+    lines += _recovery_point(result.get("resolved"), local)
     lines.append(_row("Folder non aktif (non-active folder)", str(result.get("folder", "-"))))
     lines += _figures(result, local)
     for check in result.get("checks", ()):
@@ -111,6 +112,26 @@ def _instance(result: Mapping[str, Any], local: ZoneInfo) -> list[str]:
         shown = f"{moment:%H:%M:%S}, {gone['files']} berkas (files), {gone['bytes']} bytes"
     lines.append(_row("Pemusnahan data uji (destruction)", shown))
     return lines
+
+
+def _recovery_point(resolved: Optional[Mapping[str, Any]], local: ZoneInfo) -> list[str]:
+    """Return the moment brought back, with the transactions on either side."""
+    if not resolved:
+        return []
+    asked, rows = resolved["asked"], []
+    shown = f"{asked['kind']} {asked['value']}".strip()
+    rows.append(
+        _row("Titik pemulihan (recovery point)", f"{shown} = {resolved['kind']} {resolved['position']}".strip())
+    )
+    for label, key in (
+        ("  Transaksi terakhir (last one in it)", "before"),
+        ("  Transaksi berikutnya (first not in)", "after"),
+    ):
+        each = resolved[key]
+        if each:
+            moment = parse_moment(str(each["moment"])).astimezone(local)
+            rows.append(_row(label, f"{moment:%d-%m-%Y %H:%M:%S %Z}, {each['position'] or '-'}"))
+    return rows
 
 
 def _figures(result: Mapping[str, Any], local: ZoneInfo) -> list[str]:

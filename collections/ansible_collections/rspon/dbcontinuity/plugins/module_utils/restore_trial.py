@@ -224,6 +224,12 @@ class Trial:
             self.notes += notes
         with self._phase("replay", progress, source.log_bytes):
             self.evidence["replay"] = dict(server.replay(progress.advance, self.rules.timeout_seconds))
+        prepared = self.evidence["replay"].get("prepared")
+        if prepared:
+            self.notes.append(
+                f"At that moment these transactions were prepared and not committed: {', '.join(prepared[:10])}. Who restores"
+                " has to commit or roll back each; until then they keep their locks."
+            )
         seconds = self._phases["replay"]
         moved = int(self.evidence["replay"].get("bytes") or 0)
         self.evidence["replay"]["bytes_per_second"] = round(moved / seconds) if seconds > 0 else 0

@@ -39,7 +39,9 @@ EXAMPLES = r"""
 
 RETURN = r"""
 instances:
-  description: By name, C(sets), C(lineages), C(damaged_sets) and the C(recoverable) ranges, newest first.
+  description:
+    - By name, C(sets), C(lineages), C(damaged_sets) and the C(recoverable) ranges of each set, newest first.
+    - C(ranges) says for each lineage, and each set without logs, which moments can be brought back, as times and as positions.
   returned: always
   type: dict
 free_bytes:

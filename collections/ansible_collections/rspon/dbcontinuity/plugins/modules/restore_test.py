@@ -27,12 +27,27 @@ options:
     type: path
     required: true
   target:
-    description: The moment to come back to. V(latest) is the end of the newest proven log, V(set) the full set alone.
+    description:
+      - The moment to come back to. V(latest) is the end of the newest proven log, V(set) the full set alone.
+      - V(time), V(gtid) and V(lsn) name it in O(moment). It is found by reading the logs; the result says which transactions are on either side.
+      - The newest full set that leads there is taken. A moment that cannot be brought back is refused, with the ranges that can.
     type: str
-    choices: [latest, set]
+    choices: [latest, set, time, gtid, lsn]
     default: latest
+  moment:
+    description:
+      - For V(time) an ISO 8601 time with its UTC offset, such as V(2026-09-19T02:30:00+07:00). Every transaction is there before the first one whose time is
+        later. MariaDB's logs tell times to the second, when the committing statement began; all of the second named is there. PostgreSQL's tell microseconds.
+        Of folders it is the newest set or archive of changes that was finished by then.
+      - For V(gtid) one GTID of MariaDB, such as V(0-1-1234). That transaction is there, and all before it in the log, of whatever domain.
+      - For V(lsn) an address in PostgreSQL's log, such as V(0/5000148). Every transaction is there whose commit record ends at or before it; what
+        C(pg_current_wal_lsn()) answers, and every position that this collection shows, is such an address.
+    type: str
   set:
-    description: Name of the full set; the newest of each instance where none is given.
+    description: Name of the full set; the newest of each instance that leads to the moment where none is given.
+    type: str
+  lineage:
+    description: Name of the history that is meant, where more than one holds the moment. M(rspon.dbcontinuity.backup_info) names them.
     type: str
   expectations:
     description:
@@ -102,6 +117,17 @@ EXAMPLES = r"""
         newest_row_sql: SELECT MAX(waktu) FROM simrs.log_akses
         rto_minutes: 120
         rpo_minutes: 10
+
+- name: Look whether last night can be brought back
+  rspon.dbcontinuity.restore_test:
+    instances:
+      - name: simrs
+        engine: mariadb
+    repository: /srv/dbcontinuity
+    identity_file: /etc/dbcontinuity/keys/operations.key
+    folder: /srv/dbcontinuity-scratch
+    target: time
+    moment: "2026-09-19T02:30:00+07:00"
 """
 
 RETURN = r"""
@@ -111,7 +137,9 @@ failed:
   type: list
   elements: str
 instances:
-  description: By name, C(result), all figures of the test, and the findings, each with C(code), C(file), C(message) and C(remedy).
+  description:
+    - By name, C(result), all figures of the test, and the findings, each with C(code), C(file), C(message) and C(remedy).
+    - C(resolved) says where the target was found, with the transactions C(before) and C(after) it, each with C(moment) and C(position).
   returned: always
   type: dict
 report:
@@ -195,8 +223,10 @@ def main() -> None:
         argument_spec={
             "instances": {"type": "list", "elements": "dict", "required": True, "options": INSTANCE_OPTIONS},
             "folder": {"type": "path", "required": True},
-            "target": {"type": "str", "choices": ["latest", "set"], "default": "latest"},
+            "target": {"type": "str", "choices": ["latest", "set", "time", "gtid", "lsn"], "default": "latest"},
+            "moment": {"type": "str"},
             "set": {"type": "str"},
+            "lineage": {"type": "str"},
             "expectations": {"type": "dict", "default": {}},
             "user": {"type": "str"},
             "shrink_percent": {"type": "int", "default": 20},
@@ -220,8 +250,9 @@ def main() -> None:
                 repository=repository_from(params),
                 protection=protection_from(params),
                 folder=absolute(params["folder"], "folder"),
-                target=Target(params["target"]),
+                target=Target.parse(params["target"], params["moment"] or ""),
                 set_name=params["set"] or "",
+                lineage=params["lineage"] or "",
                 expectations=expectations_from(params["expectations"]),
                 user=params["user"] or "",
                 shrink_percent=between(params["shrink_percent"], 0, 100, "shrink_percent"),

@@ -156,6 +156,7 @@ def restore_test_report(result: Mapping[str, Any], zone: str) -> list[str]:
         for finding in one.get("findings", []):
             where = f"{finding['file']}: " if finding["file"] else ""
             notes.append(f"FINDING on {name}: {where}{finding['message']} {finding['remedy']}")
+        notes += _recovery_point(name, one.get("resolved"), zone)
         if "needed_bytes" in one:
             notes.append(f"{name}: the copy would take about {human_bytes(one['needed_bytes'])}")
         notes += [f"note on {name}: {note}" for note in one.get("notes") or []]
@@ -167,6 +168,17 @@ def restore_test_report(result: Mapping[str, Any], zone: str) -> list[str]:
         notes.append(f"ledger head: {result['ledger_head']}")
     headings = ("instance", "test restore", "set", "logs", "answered in", "recoverable to", "tables", "rows")
     return [*table(rows, headings), *notes]
+
+
+def _recovery_point(name: str, resolved: Mapping[str, Any] | None, zone: str) -> list[str]:
+    """Return which moment was brought back, where one inside the logs was asked for."""
+    if not resolved or resolved["asked"]["kind"] not in ("time", "gtid", "lsn"):
+        return []
+    sides = [(key, resolved[key]) for key in ("before", "after")]
+    before, after = (
+        f"{each['position'] or '-'} ({local_time(each['moment'], zone)})" if each else "none" for _key, each in sides
+    )
+    return [f"{name}: the last transaction in the copy is {before}; the first that is not in it: {after}"]
 
 
 def status_report(info: Mapping[str, Any], instances: Mapping[str, Any], zone: str) -> str:

@@ -156,7 +156,8 @@ class Resolved:
     """Where a target lies: which set and logs lead there, where the last log is left, and what is on either side.
 
     :param kind: ``gtid``, ``lsn``, or ``archive`` for folders: what *position* is.
-    :param position: of the last transaction that will be there; with *kind* it is a target that means the same.
+    :param position: of the last transaction that will be there; with *kind* it is a target that means the same. For
+        ``latest`` and ``set`` it is where they end, of MariaDB with a GTID for each domain.
     :param moment: the moment brought back: the one asked for, or the last transaction's.
     :param before: the last transaction that will be there; *after*: the first that will not, None at the chain's end.
     :param set_name: the full set to begin with, and *lineage* the history it lies in; empty without logs.

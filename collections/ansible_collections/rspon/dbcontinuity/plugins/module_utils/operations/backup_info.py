@@ -13,6 +13,7 @@ from ..clock import iso, utc_now
 from ..durable import free_bytes
 from ..errors import DamagedError
 from ..lineage import Finding, Lineage
+from ..recoverable import ranges
 from ..repository import FullSet, InstanceFolder, Repository
 
 
@@ -44,6 +45,7 @@ def describe_instance(folder: InstanceFolder) -> dict[str, Any]:
         "damaged_sets": [str(error) for error in damaged],
         "damaged_lineages": [str(error) for error in damaged_lineages],
         "lineages": described,
+        "ranges": [each.to_json() for each in ranges(folder)],
         "recoverable": [each for each in (_range(found, states) for found in good) if each is not None],
     }
 

@@ -55,7 +55,7 @@ class BinlogMoments(Moments):
 
     @staticmethod
     def set_position(manifest: Mapping[str, Any]) -> str:
-        return str((manifest["position"]["start"] or {}).get("gtid") or "")
+        return str((manifest["position"].get("start") or {}).get("gtid") or "")
 
     @staticmethod
     def log_position(record: LogRecord) -> str:
@@ -94,9 +94,8 @@ def _whole(chain: Chain, target: Target) -> Resolved:
     """Return the set alone, or with every log that follows it."""
     values = chain.sets[-1]
     logs = MariaDBScratch.logs_of(values, chain.records) if target.kind == "latest" else []
-    ended = parse_moment(str(values["finished_at"]))
-    position = BinlogMoments.set_position(values)
-    before = Neighbour(ended, position)
+    before = _end_of_set(values)
+    moment_there = max(chain.to, before.moment) if logs else before.moment
     for record in reversed(logs):
         if record.values.get("last_event_at"):
             before = Neighbour(parse_moment(str(record.values["last_event_at"])), str(record.end["gtid"]))
@@ -105,7 +104,7 @@ def _whole(chain: Chain, target: Target) -> Resolved:
         target,
         "gtid",
         before.position,
-        max(chain.to, ended) if logs else ended,
+        moment_there,
         before,
         None,
         str(values["set"]),
@@ -247,7 +246,7 @@ def _resolved(chain: Chain, target: Target, place: _Place) -> Resolved:
                 "gtid": place.state.position,
                 "transactions": place.transactions,
             }
-    before = _before(chain, values, place) if logs else _end_of_set(values, place)
+    before = _before(chain, values, place)
     after = Neighbour(moment(place.after.timestamp), str(place.after.gtid)) if place.after else None
     asked = target.moment if target.kind == "time" else before.moment
     return Resolved(
@@ -283,6 +282,9 @@ def _fitting(chain: Chain, target: Target, place: _Place) -> Mapping[str, Any]:
 
 def _before(chain: Chain, values: Mapping[str, Any], place: _Place) -> Neighbour:
     """Return the last transaction that will be there."""
+    newest = split_name(chain.records[-1].name)[1] if chain.records else -1
+    if split_name(str(values["position"]["start"]["file"]))[1] > newest:
+        return _end_of_set(values)  # the set was made behind the last log: what it ends with, no log says yet
     if place.before is not None:
         return Neighbour(moment(place.before.timestamp), str(place.before.gtid))
     for record in reversed(chain.records[: place.index]):
@@ -294,12 +296,8 @@ def _before(chain: Chain, values: Mapping[str, Any], place: _Place) -> Neighbour
         last: deque[Group] = deque((group for group, _reader in _groups(chain, record)), maxlen=1)
         if last:
             return Neighbour(moment(last[0].timestamp), str(last[0].gtid))
-    return _end_of_set(values, place)
+    return _end_of_set(values)
 
 
-def _end_of_set(values: Mapping[str, Any], place: _Place) -> Neighbour:
-    """Return the set's last transaction; its time is known where a log that was read holds it."""
-    position = BinlogMoments.set_position(values)
-    if place.before is not None and str(place.before.gtid) == position:
-        return Neighbour(moment(place.before.timestamp), position)
-    return Neighbour(parse_moment(str(values["finished_at"])), position)
+def _end_of_set(values: Mapping[str, Any]) -> Neighbour:
+    return Neighbour(parse_moment(str(values["finished_at"])), BinlogMoments.set_position(values))

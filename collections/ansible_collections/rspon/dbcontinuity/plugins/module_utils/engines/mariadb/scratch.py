@@ -155,6 +155,8 @@ class MariaDBScratch(ScratchServer):
             # A throwaway need not survive a power cut.
             *("--sync-binlog=0", "--binlog-checksum=NONE", "--innodb-flush-log-at-trx-commit=0"),
             *("--skip-innodb-doublewrite", "--innodb-fast-shutdown=2", "--performance-schema=OFF"),
+            # Only a transaction that was prepared and never ended can hold a lock.
+            "--lock-wait-timeout=300",
             *("--max-allowed-packet=1G", "--log-bin-trust-function-creators=ON", "--skip-slow-query-log"),
             f"--innodb-buffer-pool-size={memory_for(self.source.content_bytes)}",
         ]

@@ -51,7 +51,7 @@ class WalMoments(Moments):
 
     @staticmethod
     def set_position(manifest: Mapping[str, Any]) -> str:
-        return str((manifest["position"]["end"] or {}).get("lsn") or "")
+        return str((manifest["position"].get("end") or {}).get("lsn") or "")
 
     @staticmethod
     def log_position(record: LogRecord) -> str:
@@ -220,10 +220,12 @@ def _resolved(chain: Chain, target: Target, place: _Place) -> Resolved:
     consistent = parse_lsn(WalMoments.set_position(values))
     logs: Sequence[LogRecord] = []
     stop: dict[str, Any] = {}
-    before = _end_of_set(values)
     if place.before is not None and place.before.start >= consistent:
         logs = PostgreSQLScratch.logs_of(values, chain.records[: place.log + 1])
         stop = {"log": logs[-1].name, "record": format_lsn(place.before.start), "lsn": place.before.position}
+    before = _end_of_set(values)
+    # What a set ends with that was made behind the last log, no log says yet.
+    if place.before is not None and parse_lsn(str(chain.records[-1].end["lsn"])) >= consistent:
         before = Neighbour(place.before.moment, place.before.position)
     after = Neighbour(place.after.moment, place.after.position) if place.after else None
     moment = target.moment if target.kind == "time" else before.moment
