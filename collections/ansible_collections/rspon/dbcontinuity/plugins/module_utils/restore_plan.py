@@ -109,8 +109,10 @@ class FullPlan:
 
     def renamed(self, part: str) -> bool:
         """Return whether a part can be renamed into its place: this host is production, and the file system the same."""
-        device = self.full.look["parts"].get(part, {}).get("device")
-        return self.channel.transport == "local" and device == os.stat(existing_parent(self.folder)).st_dev
+        there = self.full.look["parts"].get(part, {})
+        if self.channel.transport != "local" or there.get("mount_point"):
+            return False
+        return bool(there.get("device") == os.stat(existing_parent(self.folder)).st_dev)
 
     def room(self) -> list[dict[str, Any]]:
         """Return by file system concerned what is needed and what is free, in bytes."""

@@ -26,6 +26,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import ctypes
+import errno
 import fcntl
 import hashlib
 import json
@@ -893,7 +894,12 @@ def adopt(engine: Engine, run: str, part: str) -> dict[str, Any]:
         if root.mounted:
             root.make_new(like)
             root.new.rmdir()
-        os.rename(source, root.new)
+        try:
+            os.rename(source, root.new)
+        except OSError as error:
+            if error.errno != errno.EXDEV:  # the same file system, mounted twice
+                raise
+            return {"adopted": False}
         if os.geteuid() == 0 and engine.config["engine"] != "files":
             _give(root.new, engine.owner())
         if root.new.is_dir() and engine.config["engine"] != "files":
