@@ -36,6 +36,7 @@ from ansible_collections.rspon.dbcontinuity.plugins.module_utils.errors import (
     LockHeldError,
     PrerequisiteError,
 )
+from ansible_collections.rspon.dbcontinuity.plugins.plugin_utils.officials import officials_problems
 from tests.approval_support import (
     ASKED,
     LETTER,
@@ -379,6 +380,15 @@ def test_a_list_of_officials_that_does_not_hold_is_refused(
     spoil(office.officials)
     with pytest.raises(PrerequisiteError, match=said):
         gate(office, record)
+
+
+def test_the_site_is_told_what_is_wrong_with_its_officials() -> None:
+    assert officials_problems({}) == []
+    assert officials_problems(OFFICIALS) == []
+    (problem,) = officials_problems({"petugas_it": OFFICIALS["petugas_it"]})
+    assert "nobody as kepala_instalasi_sirs" in problem
+    said = officials_problems({"kepala_instalasi_sirs": [{"name": "x", "id": 10}], "petugas_it": {"name": "x"}})
+    assert ["quotes" in said[0], "petugas_it in dbc_officials is no list" in said[1]] == [True, True]
 
 
 def test_an_entry_of_another_office_keeps_nobody_from_restoring(office: Office) -> None:

@@ -132,8 +132,9 @@ class Approvals:
         if written is None:
             raise refusal(
                 "not-in-ledger",
-                f"The ledger does not know that the record {record} was written: somebody put it there by hand.",
-                "Write the instruction with approval_record.",
+                f"The ledger does not know that the record {record} was written: somebody put it there by hand, or the"
+                " ledger's line is damaged.",
+                "Write the instruction with approval_record; ledger_info with verify tells whether lines are damaged.",
                 record=record,
             )
         self._same(record, folder / RECORD, sha256, written.get("record_sha256"))
