@@ -47,8 +47,9 @@ def pytest_configure() -> None:
     patterns = [f"*/{name}" for name in PROGRAMS]
     config = Path(f"{data}-config")
     config.write_text(_CONFIG.format(data=data, include="\n    ".join(patterns)), encoding="utf-8")
-    script = Path(sys.executable).with_name(f"python-measured-{Path(data).name.split('.')[2]}")
-    values = {"config": config, "data": data, "python": sys.executable}
+    programs = Path(sys.prefix) / "bin"
+    script = programs / f"python-measured-{Path(data).name.rpartition('.')[2]}"
+    values = {"config": config, "data": data, "python": programs / "python"}
     quoted = {name: shlex.quote(str(value)) for name, value in values.items()}
     script.write_text(_SCRIPT.format(patterns=" | ".join(patterns), **quoted), encoding="utf-8")
     script.chmod(0o755)

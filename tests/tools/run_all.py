@@ -35,6 +35,7 @@ TAIL_LINES = 60
 COMPLAINT = re.compile(r"(ERROR|FATAL|FAILED|fatal:|E  )")
 HEARTBEAT_SECONDS = 60
 COVERAGE_PREFIX = ".coverage"
+CHILDREN_PREFIX = ".children"
 PYTHON_TREES = ("demo", "benchmarks", "molecule", "tests")
 CORE = "collections/ansible_collections/rspon/dbcontinuity"
 
@@ -102,8 +103,10 @@ def pytest_stage(
         f"--junitxml={OUTPUT / name}.xml",
         *existing(*folders),
     ]
-    data = OUTPUT / f"{COVERAGE_PREFIX}.{name}"
-    environment = {"COVERAGE_FILE": str(data), "DBC_CHILD_COVERAGE": f"{data}.child"}
+    environment = {
+        "COVERAGE_FILE": str(OUTPUT / f"{COVERAGE_PREFIX}.{name}"),
+        "DBC_CHILD_COVERAGE": str(OUTPUT / f"{CHILDREN_PREFIX}.{name}"),
+    }
     return Stage(name, name, wave, command, minutes, folders, pytest=True, long=long, environment=environment)
 
 
@@ -321,10 +324,8 @@ class Run:
 
 def measured(stage: Stage) -> list[Path]:
     """Return the files a pytest stage has left of what it measured: its own, and its children's."""
-    own = f"{COVERAGE_PREFIX}.{stage.name}"
-    return [
-        path for path in sorted(OUTPUT.glob(f"{own}*")) if path.name == own or path.name.startswith(f"{own}.child.")
-    ]
+    own = OUTPUT / f"{COVERAGE_PREFIX}.{stage.name}"
+    return [*([own] if own.exists() else []), *sorted(OUTPUT.glob(f"{CHILDREN_PREFIX}.{stage.name}.*"))]
 
 
 def existing_any(paths: Sequence[str]) -> bool:

@@ -149,7 +149,9 @@ def test_every_result_warns_of_a_damaged_line_in_the_ledger(
     assert answer["kind"] == "finding"
     assert "was changed after it was written" in answer["msg"]
     assert any("1 damaged line(s)" in note for note in answer["notes"])
-    assert "1 damaged line(s)" in str(called(full_backup, capsys, {**arguments, "recipients": ["none"]})["warnings"])
+    refused = called(full_backup, capsys, {**arguments, "recipients": ["none"]})
+    assert refused["failed"]
+    assert any("1 damaged line(s)" in note for note in refused["notes"])
 
 
 def test_a_refusal_is_one_paragraph_and_its_parts(

@@ -107,8 +107,9 @@ def answer(module: AnsibleModule, work: Callable[[], dict[str, Any]]) -> None:
     try:
         result = work()
     except ContinuityError as error:
-        _notes(module)
-        module.fail_json(msg=str(error), kind=error.kind, remedy=error.remedy, details=error.details)
+        notes = _notes(module)
+        more = {"notes": notes} if notes else {}
+        module.fail_json(msg=str(error), kind=error.kind, remedy=error.remedy, details=error.details, **more)
     except OSError as error:
         module.fail_json(
             msg=f"{error.strerror}: {error.filename}", kind="system", remedy="", details={"errno": error.errno}
