@@ -27,7 +27,7 @@ WHOLE: RestoreEvidence = {
     "target": {"kind": "time", "value": "2026-11-23T01:10:00+07:00"},
     "resolved": {
         "kind": "gtid",
-        "value": "0-1-4711",
+        "position": "0-1-4711",
         "moment": "2026-11-22T18:09:58Z",
         "before": {"moment": "2026-11-22T18:09:58Z", "position": "0-1-4711"},
         "after": {"moment": "2026-11-22T18:10:02.250000Z", "position": "0-1-4712"},
@@ -69,7 +69,7 @@ WHOLE: RestoreEvidence = {
         "since": "2026-11-22T18:09:58Z",
         "to": "2026-11-22T19:20:00Z",
         "transactions": 12345,
-        "detail": "Log terakhir.",
+        "seconds": 4202.0,
     },
     "counts": [
         {"name": "simrs.pasien", "before": None, "after": 1234567},
@@ -141,10 +141,26 @@ def test_everything_in_the_evidence_is_printed(language: str) -> None:
 
 def test_it_speaks_one_language_at_a_time() -> None:
     indonesian, english = report(WHOLE, "id"), report(WHOLE, "en")
-    for word in ("Senin, 23-11-2026", "Akar masalah", "Penanggung jawab", "BERHASIL", "1.234.567", "12.345 transaksi"):
+    for word in (
+        "Senin, 23-11-2026",
+        "Akar masalah",
+        "Penanggung jawab",
+        "BERHASIL",
+        "1.234.567",
+        "70.0 menit",
+        "12.345 transaksi",
+    ):
         assert word in indonesian
         assert word not in english
-    for word in ("Monday, 23-11-2026", "Root cause", "Responsible", "SUCCEEDED", "1,234,567", "12,345 transactions"):
+    for word in (
+        "Monday, 23-11-2026",
+        "Root cause",
+        "Responsible",
+        "SUCCEEDED",
+        "1,234,567",
+        "70.0 min,",
+        "12,345 transactions",
+    ):
         assert word in english
         assert word not in indonesian
     assert len(indonesian.splitlines()) == len(english.splitlines())
@@ -188,7 +204,7 @@ def test_the_check_list_says_what_was_done() -> None:
 @pytest.mark.parametrize(
     ("lost", "said"),
     [
-        ({"since": "2026-11-22T18:09:58Z", "to": None}, "sesudah 23-11-2026 01:09:58 WIB sampai tidak diketahui."),
+        ({"since": "2026-11-22T18:09:58Z", "to": None}, "sesudah 23-11-2026 01:09:58 WIB sampai tidak diketahui"),
         ({"transactions": 0}, "tidak ada"),
     ],
 )

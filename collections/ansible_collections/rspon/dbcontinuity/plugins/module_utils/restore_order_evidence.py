@@ -21,10 +21,13 @@ class Neighbour(TypedDict, total=False):
 
 
 class ResolvedTarget(TypedDict, total=False):
-    """What the target came to: a position (``gtid``, ``lsn``, ``log``, ``set``), its moment, the commits on either side."""
+    """What the target came to, as ``Resolved.to_json()`` of engines/targets.py says it.
+
+    ``kind`` and ``position`` name the place, ``moment`` its time, ``before`` and ``after`` the commits on either side.
+    """
 
     kind: str
-    value: str
+    position: str
     moment: str
     before: Optional[Neighbour]
     after: Optional[Neighbour]
@@ -84,13 +87,13 @@ class SourceUsed(TypedDict, total=False):
 class Lost(TypedDict, total=False):
     """What the hospital has no longer: from the moment restored to, to the last one that production had.
 
-    ``to`` is None where nobody can tell how far production had come; ``transactions`` likewise.
+    ``to`` is None where nobody can tell how far production had come; ``transactions`` and ``seconds`` likewise.
     """
 
     since: str
     to: Optional[str]
     transactions: Optional[int]
-    detail: str
+    seconds: Optional[float]
 
 
 class Count(TypedDict, total=False):

@@ -47,7 +47,7 @@ _WORDS: dict[str, tuple[str, str]] = {
     "time": ("waktu", "time"),
     "gtid": ("GTID", "GTID"),
     "lsn": ("LSN", "LSN"),
-    "log": ("log", "log"),
+    "archive": ("arsip perubahan", "archive of changes"),
     "kepala_instalasi_sirs": ("Kepala Instalasi SIRS", "Head of Instalasi SIRS"),
 }
 
@@ -137,7 +137,7 @@ class _Report:
             "Titik pemulihan yang diminta", "Moment asked for", self._point(target.get("kind"), target.get("value"))
         )
         self._row("Titik pemulihan", "Moment restored to", self._when(found.get("moment"), exact=True))
-        self._row("  posisi", "  position", self._point(found.get("kind"), found.get("value")))
+        self._row("  posisi", "  position", self._point(found.get("kind"), found.get("position")))
         self._row("  transaksi terakhir yang ada", "  last transaction in it", self._neighbour(found.get("before")))
         self._row("  transaksi pertama yang tidak ada", "  first one not in it", self._neighbour(found.get("after")))
         self._row("Sumber backup", "Source", ", ".join(filter(None, (source.get("medium"), source.get("set")))))
@@ -314,14 +314,15 @@ class _Report:
         lost = self._evidence.get("lost")
         if not lost:
             return ""
-        count = lost.get("transactions")
-        detail = f" {lost['detail']}" if lost.get("detail") else ""
+        count, seconds = lost.get("transactions"), lost.get("seconds")
         if count == 0:
-            return self._said("tidak ada", "none") + detail
+            return self._said("tidak ada", "none")
         until = self._when(lost.get("to")) or self._said("tidak diketahui", "unknown")
-        many = "" if count is None else f" ({self._count(count)} {self._said('transaksi', 'transactions')})"
+        known = [] if seconds is None else [f"{seconds / 60:.1f} {self._said('menit', 'min')}"]
+        known += [] if count is None else [f"{self._count(count)} {self._said('transaksi', 'transactions')}"]
+        many = f" ({', '.join(known)})" if known else ""
         words = self._said("sesudah", "after"), self._said("sampai", "until")
-        return f"{words[0]} {self._when(lost.get('since')) or _NONE} {words[1]} {until}{many}.{detail}"
+        return f"{words[0]} {self._when(lost.get('since')) or _NONE} {words[1]} {until}{many}"
 
 
 def _person(person: Optional[Mapping[str, Any]]) -> str:
