@@ -115,8 +115,9 @@ def test_the_schema_of_the_ledger_holds_what_follows_damage(tmp_path: Path) -> N
 
 
 CODE = re.compile(r"^[a-z]+(-[a-z]+)+$")
-# A test restore composes these from what it was about: a file and what is wrong with it, the phase that failed.
-COMPOSED = re.compile(r"^(no-set|(truncated|missing|damaged)-(artefact|log)|[a-z-]+-failed)$")
+# A test restore composes these from what it was about: a file and what is wrong with it, the phase that failed; or they
+# stand in an error's details.
+COMPOSED = re.compile(r"^(no-set|out-of-range|ambiguous|(truncated|missing|damaged)-(artefact|log)|[a-z-]+-failed)$")
 
 
 def codes_in_the_code() -> set[str]:
