@@ -17,23 +17,13 @@ from typing import Any, Optional
 from .approvals.fields import parse_date
 from .clock import parse_moment
 from .instance import choice
+from .report_layout import DAYS, MARKS, WIDTH, hanging, known_zone
 from .restore_order_evidence import Neighbour, RestoreEvidence
-from .restore_report import WIDTH, known_zone
 
 LANGUAGES = ("id", "en")
 _LABEL = 34
 _PEN = "." * 50
 _NONE = "-"
-_MARKS = {"passed": "[v]", "failed": "[x]", "not checkable": "[-]"}
-_DAYS = (
-    ("Senin", "Monday"),
-    ("Selasa", "Tuesday"),
-    ("Rabu", "Wednesday"),
-    ("Kamis", "Thursday"),
-    ("Jumat", "Friday"),
-    ("Sabtu", "Saturday"),
-    ("Minggu", "Sunday"),
-)
 _WORDS: dict[str, tuple[str, str]] = {
     "succeeded": ("BERHASIL", "SUCCEEDED"),
     "failed": ("GAGAL, data tujuan tetap seperti semula", "FAILED, the target is as it was"),
@@ -95,7 +85,7 @@ class _Report:
         evidence = self._evidence
         began = self._moment(evidence.get("started_at"))
         self._row("Nomor laporan", "Report number", _PEN)
-        self._row("Hari/tanggal", "Date", f"{self._said(*_DAYS[began.weekday()])}, {began:%d-%m-%Y}" if began else "")
+        self._row("Hari/tanggal", "Date", f"{self._said(*DAYS[began.weekday()])}, {began:%d-%m-%Y}" if began else "")
         self._row("No. tiket", "Ticket", evidence.get("instruction", {}).get("ticket"))
         self._row("Nama database (instans)", "Database (instance)", evidence.get("instance"))
         self._row("Server", "Server", evidence.get("host"))
@@ -263,15 +253,15 @@ class _Report:
 
     def _rows(self, indonesian: str, english: str, values: Iterable[str]) -> None:
         """Add a label and, below it, one line a value; a dash where there is none."""
-        below = [line for value in values for line in _hanging(_flat(value), "    ")]
+        below = [line for value in values for line in hanging(_flat(value), "    ")]
         label = self._said(indonesian, english).ljust(_LABEL)
         self._lines += [f"{label} :" if below else f"{label} : {_NONE}", *below]
 
     def _item(self, text: str) -> None:
-        self._lines += _hanging(_flat(text), "    ")
+        self._lines += hanging(_flat(text), "    ")
 
     def _mark(self, result: str, text: str) -> None:
-        self._lines += _hanging(f"{_MARKS.get(result, '[?]')} {_flat(text)}", "  ")
+        self._lines += hanging(f"{MARKS.get(result, '[?]')} {_flat(text)}", "  ")
 
     # -- values --
 
@@ -332,14 +322,3 @@ def _person(person: Optional[Mapping[str, Any]]) -> str:
 def _flat(text: str) -> str:
     """Return a text in one line."""
     return " ".join(str(text).split())
-
-
-def _hanging(text: str, indent: str) -> list[str]:
-    return textwrap.wrap(
-        text,
-        WIDTH,
-        initial_indent=indent,
-        subsequent_indent=indent + "    ",
-        break_long_words=False,
-        break_on_hyphens=False,
-    )

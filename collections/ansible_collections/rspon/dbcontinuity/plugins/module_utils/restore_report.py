@@ -9,31 +9,17 @@ add (number, witnesses, signatures) is left open.
 
 from __future__ import annotations
 
-import textwrap
 from collections.abc import Mapping, Sequence
 from typing import Any, Optional
-from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
+from zoneinfo import ZoneInfo
 
 from .clock import parse_moment
-from .errors import InputError
+from .report_layout import DAYS, MARKS, WIDTH, hanging, known_zone
 
-WIDTH = 100
+__all__ = ["known_zone", "report_text"]
 _LABEL = 46
 _OPEN = "." * 30
-_DAYS = ("Senin", "Selasa", "Rabu", "Kamis", "Jumat", "Sabtu", "Minggu")
 _RESULTS = {"succeeded": "BERHASIL (succeeded)", "failed": "GAGAL (failed)"}
-_CHECKS = {"passed": "[v]", "failed": "[x]", "not checkable": "[-]"}
-
-
-def known_zone(zone: str) -> ZoneInfo:
-    """Return a time zone by its name.
-
-    :raises InputError: if there is none.
-    """
-    try:
-        return ZoneInfo(zone)
-    except (ZoneInfoNotFoundError, ValueError):
-        raise InputError(f"There is no time zone {zone!r}.", "Name one such as Asia/Jakarta.") from None
 
 
 def report_text(results: Mapping[str, Mapping[str, Any]], run: str, actor: Mapping[str, str], zone: str) -> str:
@@ -76,7 +62,7 @@ def _instance(result: Mapping[str, Any], local: ZoneInfo) -> list[str]:
     if result.get("started_at"):
         began, ended = (parse_moment(str(result[key])).astimezone(local) for key in ("started_at", "finished_at"))
         lines += [
-            _row("Hari/tanggal (date)", f"{_DAYS[began.weekday()]}, {began:%d-%m-%Y}"),
+            _row("Hari/tanggal (date)", f"{DAYS[began.weekday()][0]}, {began:%d-%m-%Y}"),
             _row("Jam mulai/selesai (start/end)", f"{began:%H:%M:%S} / {ended:%H:%M:%S} {began.tzname()}"),
         ]
     source = result.get("source")
@@ -93,18 +79,17 @@ def _instance(result: Mapping[str, Any], local: ZoneInfo) -> list[str]:
     lines += _figures(result, local)
     for check in result.get("checks", ()):
         detail = f": {check['detail']}" if check["detail"] else ""
-        lines += _wrapped(f"{_CHECKS[check['result']]} {check['name']}{detail}")
+        lines += hanging(f"{MARKS[check['result']]} {check['name']}{detail}", "  ")
     for each in result.get("assertions", ()):
-        lines += _wrapped(
-            f"{'[v]' if each['met'] else '[x]'} {each['name']}: {each['answer']} (harapan/expected: {each['expect']})"
-        )
+        met = "[v]" if each["met"] else "[x]"
+        lines += hanging(f"{met} {each['name']}: {each['answer']} (harapan/expected: {each['expect']})", "  ")
     findings: Sequence[Mapping[str, Any]] = result.get("findings", ())
     lines.append(_row("Temuan (findings)", str(len(findings)) if findings else "tidak ada (none)"))
     for finding in findings:
         where = f"{finding['file']}: " if finding["file"] else ""
-        lines += _wrapped(f"- {finding['code']}: {where}{finding['message']} {finding['remedy']}".strip())
+        lines += hanging(f"- {finding['code']}: {where}{finding['message']} {finding['remedy']}".strip(), "  ")
     for note in result.get("notes", ()):
-        lines += _wrapped(f"  catatan (note): {note}")
+        lines += hanging(f"  catatan (note): {note}", "  ")
     gone = result.get("destruction")
     shown = "tidak ada salinan dibuat (no copy was made)"
     if gone:
@@ -161,7 +146,7 @@ def _figures(result: Mapping[str, Any], local: ZoneInfo) -> list[str]:
         source = content["objects_of_the_backup"]
         kinds = [f"{kind} {source.get(kind, '-')}/{count}" for kind, count in sorted(content["objects"].items())]
         lines.append(_row("Objek: sumber/hasil (objects: source/copy)", ""))
-        lines += _wrapped(", ".join(kinds))
+        lines += hanging(", ".join(kinds), "  ")
     return lines
 
 
@@ -173,7 +158,3 @@ def _against(value: Mapping[str, Any]) -> str:
 
 def _row(label: str, value: str) -> str:
     return f"{label.ljust(_LABEL)} : {value}".rstrip()
-
-
-def _wrapped(text: str) -> list[str]:
-    return textwrap.wrap(text, WIDTH, initial_indent="  ", subsequent_indent="      ") or [""]
