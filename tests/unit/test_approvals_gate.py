@@ -268,7 +268,7 @@ def test_what_the_instruction_accepts_may_be_asked(office: Office) -> None:
     [
         ("expired", {}, datetime(2026, 11, 23, 19, 0, tzinfo=timezone.utc)),
         ("not-yet-valid", {"valid_from": "2026-11-23T03:00:00+07:00"}, NOW),
-        ("dated-in-the-future", {"instructed_at": "2026-11-23T02:30:01+07:00"}, NOW),
+        ("dated-in-the-future", {"instructed_at": "2026-11-23T02:32:01+07:00"}, NOW),
         ("dated-in-the-future", {"letter": {"number": "1", "date": "2026-11-24"}}, NOW),
     ],
 )
@@ -276,6 +276,12 @@ def test_an_instruction_for_another_time_is_refused(
     office: Office, which: str, changes: dict[str, Any], now: datetime
 ) -> None:
     refused(office, office.force(changed(LETTER, **changes)), which, now=now)
+
+
+def test_clocks_may_differ_by_two_minutes(office: Office) -> None:
+    gate(office, office.force(changed(LETTER, instructed_at="2026-11-23T02:32:00+07:00")))
+    exact = changed(LETTER, instructed_at="2026-11-23T02:31:00+07:00", valid_from="2026-11-23T02:31:01+07:00")
+    refused(office, office.force(exact), "not-yet-valid")
 
 
 def test_an_instruction_holds_to_its_last_second(office: Office) -> None:

@@ -130,6 +130,13 @@ def test_check_mode_says_what_would_be_written(office: Office) -> None:
     assert record_instruction(office.writing(check_only=True), values)["changed"] is False
 
 
+def test_what_a_form_leaves_empty_is_not_given(office: Office) -> None:
+    values = changed(LETTER, id="", ticket="", accepts=[], valid_from="")
+    record = record_instruction(office.writing(), values)["record"]
+    assert {"ticket", "accepts"}.isdisjoint(record)
+    assert record["valid_from"] == LETTER["instructed_at"]
+
+
 def test_what_need_not_be_said_is_filled_in(office: Office) -> None:
     values = changed(LETTER, instructed_by={"id_number": "0012"}, mode=None)
     record = record_instruction(office.writing(), values)["record"]
@@ -160,7 +167,7 @@ def test_what_need_not_be_said_is_filled_in(office: Office) -> None:
         ({"instructed_at": "yesterday"}, "ISO 8601"),
         ({"valid_until": "2026-11-23T02:00:00+07:00"}, "not after"),
         ({"valid_from": "2026-11-23T01:59:59+07:00"}, "before it was given"),
-        ({"scope": []}, "no list"),
+        ({"scope": []}, "lacks scope"),
         ({"scope": "full"}, "no list"),
         ({"scope": ["full", "database:simrs"]}, "alone"),
         ({"scope": ["everything"]}, "scope"),
@@ -197,7 +204,7 @@ def test_a_value_that_cannot_be_used_is_named_and_nothing_written(
     ("which", "values"),
     [
         ("expired", changed(LETTER, valid_until="2026-11-23T02:29:59+07:00")),
-        ("dated-in-the-future", changed(LETTER, instructed_at="2026-11-23T02:31:00+07:00")),
+        ("dated-in-the-future", changed(LETTER, instructed_at="2026-11-23T02:32:01+07:00")),
         ("not-the-head", changed(LETTER, instructed_by={"id_number": "1008", "name": "Contoh Petugas Satu"})),
         ("needs-two-persons", changed(TELEPHONE, witness=None)),
         ("one-person-twice", changed(TELEPHONE, witness=TELEPHONE["heard_by"])),
@@ -269,7 +276,7 @@ def test_a_countersignature_cannot_be_put_off_for_ever(office: Office, hours: in
     ("which", "changes"),
     [
         ("not-the-head", {"countersigned_by": {"id_number": "1008", "name": "Contoh Petugas Satu"}}),
-        ("dated-in-the-future", {"countersigned_at": "2026-11-23T08:00:01+07:00"}),
+        ("dated-in-the-future", {"countersigned_at": "2026-11-23T08:02:01+07:00"}),
         ("dated-in-the-future", {"letter": {"number": "1", "date": "2026-11-24"}}),
         ("dated-backwards", {"countersigned_at": "2026-11-23T01:59:00+07:00"}),
     ],

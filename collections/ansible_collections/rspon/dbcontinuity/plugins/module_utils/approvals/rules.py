@@ -9,7 +9,7 @@ Each refusal is a function of its own that touches nothing; the gate and approva
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Optional
 
 from .fields import Letter, Person
@@ -20,6 +20,8 @@ from .store import Stored
 
 VALID, NOT_YET, EXPIRED, USED_UP = "valid", "not yet valid", "expired", "used"
 WAITING, OVERDUE, ALTERED = "waiting for countersignature", "overdue", "altered"
+# The host on which somebody typed the time need not agree with this one to the second.
+_CLOCKS_DIFFER = timedelta(minutes=2)
 
 
 @dataclass(frozen=True)
@@ -39,7 +41,7 @@ class Standing:
 
 def standing(stored: Stored, record: RestoreRecord, now: datetime) -> Standing:
     """Return where a record stands at a moment."""
-    usable = not stored.used and record.valid_from <= now < record.valid_until
+    usable = not stored.used and _has_begun(record, now) and now < record.valid_until
     open_by_telephone = record.by == "telephone" and stored.countersignature is None
     until = record.countersign_until
     # What was said by telephone and never acted upon ends by itself.
@@ -54,7 +56,7 @@ def standing(stored: Stored, record: RestoreRecord, now: datetime) -> Standing:
         return Standing(USED_UP, f"The restore {stored.used.get('run')} succeeded under it at {stored.used.get('at')}.")
     if now >= record.valid_until:
         return Standing(EXPIRED, f"It was valid until {record.valid_until.isoformat()}.")
-    if now < record.valid_from:
+    if not _has_begun(record, now):
         return Standing(NOT_YET, f"It is valid from {record.valid_from.isoformat()}.")
     return Standing(VALID, f"It is valid until {record.valid_until.isoformat()}.", usable=usable)
 
@@ -74,7 +76,7 @@ def check_time(record: RestoreRecord, now: datetime) -> None:
 
 def check_valid_from(record: RestoreRecord, now: datetime) -> None:
     """Refuse an instruction whose time has not come."""
-    if now < record.valid_from:
+    if not _has_begun(record, now):
         raise refusal(
             "not-yet-valid",
             f"The instruction {record.id} is valid from {record.valid_from.isoformat()}; it is {_at(now, record)}.",
@@ -198,7 +200,8 @@ def check_plan(stored: Stored, plan_digest: str) -> None:
 
 
 def _check_not_future(record: str, what: str, at: datetime, letter: Optional[Letter], now: datetime) -> None:
-    if at > now or (letter and letter.dated > now.astimezone(at.tzinfo).date()):
+    latest = now + _CLOCKS_DIFFER
+    if at > latest or (letter and letter.dated > latest.astimezone(at.tzinfo).date()):
         when = f"at {at.isoformat()}" + (f", with a letter of {letter.dated.isoformat()}" if letter else "")
         raise refusal(
             "dated-in-the-future",
@@ -206,6 +209,11 @@ def _check_not_future(record: str, what: str, at: datetime, letter: Optional[Let
             "Correct the date, or the clock.",
             record=record,
         )
+
+
+def _has_begun(record: RestoreRecord, now: datetime) -> bool:
+    # One that is valid from when it was given is so whatever this host's clock says; a future date is another refusal.
+    return record.valid_from <= max(now, record.instructed_at)
 
 
 def _at(now: datetime, record: RestoreRecord) -> str:

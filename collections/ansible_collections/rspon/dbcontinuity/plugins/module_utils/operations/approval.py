@@ -65,7 +65,7 @@ def record_instruction(writing: Writing, values: Mapping[str, Any]) -> dict[str,
     officials = read_officials(writing.officials_file)
     now = writing.now or utc_now()
     actor = describe_actor(writing.actor)
-    record = check_id(values["id"]) if values.get("id") is not None else ""
+    record = "" if values.get("id") in (None, "") else check_id(values["id"])
     plain = _completed(values, officials, now, actor)
     wanted = RestoreRecord.from_values(plain)
     if record and record in store.ids():
@@ -161,7 +161,8 @@ def _completed(
     values: Mapping[str, Any], officials: Officials, now: datetime, actor: Mapping[str, str]
 ) -> dict[str, Any]:
     """Return a record's plain values with what need not be said."""
-    plain = {key: value for key, value in values.items() if value is not None and key != "countersign_hours"}
+    # What is left empty in a form is not given.
+    plain = {key: value for key, value in values.items() if value not in (None, "", []) and key != "countersign_hours"}
     plain.setdefault("mode", "replace" if plain.get("scope") == [FULL] else "beside")
     plain["instructed_by"] = _named(plain.get("instructed_by"), officials)
     if "instructed_at" in plain:
