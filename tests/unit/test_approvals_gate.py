@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import json
 import os
 from collections.abc import Callable
@@ -33,6 +34,7 @@ from ansible_collections.rspon.dbcontinuity.plugins.module_utils.errors import (
     ApprovalError,
     DamagedError,
     InputError,
+    LedgerError,
     LockHeldError,
     PrerequisiteError,
 )
@@ -181,6 +183,29 @@ def test_a_record_put_there_by_hand_is_refused(office: Office) -> None:
     (folder.parent / "copied").mkdir()
     (folder.parent / "copied" / RECORD).write_bytes((folder / RECORD).read_bytes())
     refused(office, "copied", "not-in-ledger")
+
+
+def test_damage_elsewhere_in_the_ledger_keeps_nobody_from_restoring(office: Office) -> None:
+    office.repository.ledger.append("event", "follow_up", "r")
+    office.repository.ledger.append("event", "follow_up", "r")
+    record = office.force(LETTER)
+    office.repository.ledger.append("event", "follow_up", "r")
+    (path,) = (office.path / "ledger").glob("*.jsonl")
+    lines = path.read_bytes().splitlines(keepends=True)
+    path.write_bytes(b"".join([lines[0], b"{rotten\n", *lines[2:]]))
+    with pytest.raises(LedgerError):
+        list(office.repository.ledger.records())
+    gate(office, record)
+
+
+def test_a_record_whose_line_in_the_ledger_was_changed_is_refused(office: Office) -> None:
+    record = office.force(LETTER)
+    file = office.path / "approvals" / record / RECORD
+    (path,) = (office.path / "ledger").glob("*.jsonl")
+    before = hashlib.sha256(file.read_bytes()).hexdigest()
+    file.write_text(file.read_text().replace("2026-11-24T02", "2027-11-24T02"))
+    path.write_text(path.read_text().replace(before, hashlib.sha256(file.read_bytes()).hexdigest()))
+    refused(office, record, "not-in-ledger")
 
 
 def test_a_record_that_cannot_be_read_is_refused(office: Office) -> None:

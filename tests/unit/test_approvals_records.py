@@ -21,6 +21,7 @@ import yaml
 from ansible.module_utils.testing import patch_module_args
 
 from ansible_collections.rspon.dbcontinuity.plugins.module_utils import ledger as ledger_module
+from ansible_collections.rspon.dbcontinuity.plugins.module_utils.approvals import store as store_module
 from ansible_collections.rspon.dbcontinuity.plugins.module_utils.approvals.gate import under_instruction
 from ansible_collections.rspon.dbcontinuity.plugins.module_utils.approvals.store import COUNTERSIGNATURE, RECORD
 from ansible_collections.rspon.dbcontinuity.plugins.module_utils.errors import ApprovalError, InputError
@@ -115,6 +116,31 @@ def test_what_a_crash_left_is_swept_and_is_no_record(office: Office) -> None:
     assert approval_info(office.path)["records"] == []
     assert record_instruction(office.writing(), LETTER)["id"] == "20261122T193000Z-0001"
     assert not left.exists()
+
+
+def test_a_crash_before_the_record_has_its_name_leaves_none(office: Office, monkeypatch: pytest.MonkeyPatch) -> None:
+    values = changed(LETTER, id="tiket-77")
+    with monkeypatch.context() as patch:
+        patch.setattr(store_module, "publish_directory", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+        with pytest.raises(KeyboardInterrupt):
+            record_instruction(office.writing(), values)
+    assert approval_info(office.path)["records"] == []
+    again = record_instruction(office.writing(now=NOW + timedelta(minutes=1)), values)
+    assert (again["changed"], again["state"]) == (True, "valid")
+    assert [each["record_sha256"] for each in events(office)][-1] == again["record_sha256"]
+
+
+@pytest.mark.parametrize("offset", ["+07:00", "+0700"])
+def test_the_day_of_an_instruction_is_the_one_written(office: Office, offset: str) -> None:
+    deputy = {
+        "instructed_by": {"id_number": "1006"},
+        "instructed_at": f"2026-12-20T00:05:00{offset}",
+        "letter": {"number": "1", "date": "2026-12-20"},
+        "valid_until": f"2026-12-21T00:00:00{offset}",
+    }
+    now = datetime(2026, 12, 19, 17, 10, tzinfo=timezone.utc)
+    record = record_instruction(office.writing(now=now), changed(LETTER, **deputy))["record"]
+    assert record["instructed_at"] == "2026-12-20T00:05:00+07:00"
 
 
 def test_check_mode_says_what_would_be_written(office: Office) -> None:

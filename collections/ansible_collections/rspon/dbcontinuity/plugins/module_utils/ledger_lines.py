@@ -169,3 +169,13 @@ def line_problem(line: bytes) -> str:
     if record["sha256"] != record_hash(record) or line[:-1] != canonical(record):
         return f"record {record['sequence']} was changed after it was written"
     return ""
+
+
+def whole_records(path: Path, size: int, activity: str) -> Iterator[dict[str, Any]]:
+    """Give one activity's records in a file's first *size* bytes that hold by themselves; every other line is passed over."""
+    marker = f'"activity":"{activity}"'.encode()  # canonical: only lines that may be meant are parsed
+    for _number, line in lines_forward(path, size):
+        if marker in line and not line_problem(line):
+            record = shaped(line)
+            if record is not None and record["activity"] == activity:
+                yield record

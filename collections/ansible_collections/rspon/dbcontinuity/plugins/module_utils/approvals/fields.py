@@ -136,8 +136,8 @@ class Fields:
 
 def _with_offset(text: str) -> str:
     """Return the moment 0 of the calendar with a text's UTC offset."""
-    offset = re.search(r"([+-]\d\d):?(\d\d)$", text.strip())
-    return f"2000-01-01T00:00:00{offset.group(1)}:{offset.group(2)}" if offset else "2000-01-01T00:00:00+00:00"
+    offset = re.search(r"([+-]\d\d)(?::?(\d\d))?$", text.strip())
+    return f"2000-01-01T00:00:00{offset.group(1)}:{offset.group(2) or '00'}" if offset else "2000-01-01T00:00:00+00:00"
 
 
 def parse_date(text: str, what: str) -> date:

@@ -102,9 +102,9 @@ class Approvals:
     def history(self) -> dict[str, Events]:
         """Return, by record, the newest event of each sort that the ledger holds."""
         found: dict[str, dict[str, Mapping[str, Any]]] = {}
-        for entry in self.ledger.records():
+        for entry in self.ledger.whole_records(ACTIVITY):
             data = entry["data"]
-            if entry["activity"] == ACTIVITY and {"event", "record"} <= set(data):
+            if {"event", "record"} <= set(data):
                 event = {**data, "run": entry["run"], "at": entry["at"]}
                 found.setdefault(str(data["record"]), {})[str(data["event"])] = event
         return dict(found)
