@@ -157,8 +157,11 @@ def test_check_mode_says_what_would_be_written(office: Office) -> None:
 
 
 def test_what_a_form_leaves_empty_is_not_given(office: Office) -> None:
-    values = changed(LETTER, id="", ticket="", accepts=[], valid_from="")
+    head = {"id_number": "0012", "name": "", "role": None}
+    target = {"kind": "latest", "value": ""}
+    values = changed(LETTER, id="", ticket="", accepts=[], valid_from="", target=target, instructed_by=head)
     record = record_instruction(office.writing(), values)["record"]
+    assert record["target"] == {"kind": "latest"}
     assert {"ticket", "accepts"}.isdisjoint(record)
     assert record["valid_from"] == LETTER["instructed_at"]
 

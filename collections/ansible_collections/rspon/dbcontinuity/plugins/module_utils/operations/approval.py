@@ -97,6 +97,7 @@ def countersign(writing: Writing, record: str, values: Mapping[str, Any]) -> dic
     officials = read_officials(writing.officials_file)
     now = writing.now or utc_now()
     actor = describe_actor(writing.actor)
+    values = _filled(values)
     stored = store.read(record)
     said = stored.restore
     if said.by != "telephone":
@@ -161,8 +162,7 @@ def _completed(
     values: Mapping[str, Any], officials: Officials, now: datetime, actor: Mapping[str, str]
 ) -> dict[str, Any]:
     """Return a record's plain values with what need not be said."""
-    # What is left empty in a form is not given.
-    plain = {key: value for key, value in values.items() if value not in (None, "", []) and key != "countersign_hours"}
+    plain = {key: value for key, value in _filled(values).items() if key != "countersign_hours"}
     plain.setdefault("mode", "replace" if plain.get("scope") == [FULL] else "beside")
     plain["instructed_by"] = _named(plain.get("instructed_by"), officials)
     if "instructed_at" in plain:
@@ -178,11 +178,17 @@ def _completed(
     return {**plain, "record_version": RECORD_VERSION, "written_at": iso(now), "written_by": dict(actor)}
 
 
+def _filled(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Return values without those that a form left empty."""
+    given = {key: _filled(value) if isinstance(value, Mapping) else value for key, value in values.items()}
+    return {key: value for key, value in given.items() if value not in (None, "", [])}
+
+
 def _named(person: Any, officials: Officials) -> Any:
     """Return a person with the office, and the name that the list of officials has for the number, where left out."""
     if not isinstance(person, Mapping):
         return person
-    parts = {"role": HEAD_OF_SIRS, **{key: value for key, value in person.items() if value is not None}}
+    parts = {"role": HEAD_OF_SIRS, **person}
     number = parts.get("id_number")
     if "name" in parts or number is None:
         return parts
