@@ -6,19 +6,20 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from ansible_collections.rspon.dbcontinuity.plugins.module_utils import restore_plan, restore_run
+from ansible_collections.rspon.dbcontinuity.plugins.module_utils import hashed, restore_plan, restore_run
 from ansible_collections.rspon.dbcontinuity.plugins.module_utils.channel import Channel
 from ansible_collections.rspon.dbcontinuity.plugins.module_utils.engines.scratch import Target
 from ansible_collections.rspon.dbcontinuity.plugins.module_utils.errors import (
     ApprovalError,
     ContinuityError,
+    DamagedError,
     InputError,
     PipelineError,
     PrerequisiteError,
@@ -38,7 +39,7 @@ from demo.sample import load
 from demo.servers import MariaDBServer, workspace
 from demo.workload import Workload
 from tests.restore_full_support import allow_restore, channel, instruct, order, siblings
-from tests.restore_support import cycle, full, tried
+from tests.restore_support import cut, cycle, flip, full, gone, newest_artefact, newest_log, spoilt, tried
 from tests.support import Place, make_place
 
 pytestmark = pytest.mark.engine
@@ -216,6 +217,23 @@ def test_no_room_for_two_copies_names_both_numbers_and_the_ways_out(
     monkeypatch.undo()
     monkeypatch.setattr(Channel, "look", full_disk)
     refused(site, PrerequisiteError, "on production has 815 bytes free", site.order())
+
+
+@pytest.mark.parametrize("what", ["set", "log"])
+@pytest.mark.parametrize("how", [flip, cut, gone])
+def test_what_is_damaged_is_named_and_production_goes_on(
+    site: Site, what: str, how: Callable[[bytes], bytes | None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(hashed, "_SMALL_BYTES", 0)
+    site.commit(f"{what} {how.__name__}")
+    full(site.place, site.instance)
+    site.commit(f"{what} {how.__name__} 2")
+    cycle(site.place, site.instance)
+    path = newest_artefact(site.place) if what == "set" else newest_log(site.place)
+    request = site.order()
+    with spoilt(path, how):
+        error = refused(site, DamagedError, path.name, request)
+    assert error.details["file"] == path.name
 
 
 def test_a_plan_says_what_would_be_done_and_touches_nothing(site: Site) -> None:

@@ -1,7 +1,7 @@
 # Copyright (c) 2026 the rspon.dbcontinuity authors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What a full restore would do, before it does anything: from where to where, how long, what is lost, what room it takes."""
+"""What a restore would do, before it does anything: from where to where, how long, what is lost, what room it takes."""
 
 from __future__ import annotations
 
@@ -27,6 +27,7 @@ from .recoverable import Found
 _UNPACK, _REPLAY, _SEND = 60e6, 10e6, 80e6
 _FIXED_SECONDS = 20.0
 _GROWTH = 1.05
+FULL = ("full",)
 
 
 @dataclass(frozen=True)
@@ -58,11 +59,13 @@ class Rates:
 
 
 @dataclass
-class FullPlan:
-    """A full restore, planned. Nothing was touched to make it.
+class RestorePlan:
+    """A restore, planned. Nothing was touched to make it.
+
+    This one is of parts: what it does to each is known once the copy runs. See :class:`FullPlan`.
 
     :param found: the set, the logs, the moment.
-    :param full: the engine's part.
+    :param full: the engine's part of a full restore, and what was seen on production.
     :param folder: the non-active folder on this host.
     """
 
@@ -74,6 +77,8 @@ class FullPlan:
     now: datetime
     rates: Rates = field(default_factory=Rates)
     journal: Mapping[str, Any] = field(default_factory=dict)
+    scope: Sequence[str] = FULL
+    mode: str = "replace"
 
     @property
     def source(self) -> Source:
@@ -92,11 +97,10 @@ class FullPlan:
         """Return what is decided: with the same decisions a second try is the same restore."""
         return {
             "instance": self.full.instance.name,
-            "scope": ["full"],
+            "scope": sorted(self.scope),
             "target": self.target.to_json(),
-            "mode": "replace",
+            "mode": self.mode,
             "set": self.found.set.id,
-            "place": {part.name: part.path for part in self.full.parts()},
         }
 
     @property
@@ -105,65 +109,28 @@ class FullPlan:
         text = json.dumps(self.decisions, ensure_ascii=False, sort_keys=True, separators=(",", ":"))
         return hashlib.sha256(text.encode("utf-8", "backslashreplace")).hexdigest()
 
-    # -- room --
-
-    def renamed(self, part: str) -> bool:
-        """Return whether a part can be renamed into its place: this host is production, and the file system the same."""
-        there = self.full.look["parts"].get(part, {})
-        if self.channel.transport != "local" or there.get("mount_point"):
-            return False
-        return bool(there.get("device") == os.stat(existing_parent(self.folder)).st_dev)
+    # -- room and time --
 
     def room(self) -> list[dict[str, Any]]:
         """Return by file system concerned what is needed and what is free, in bytes."""
-        here = needed_bytes(self.source)
-        free = free_bytes(self.folder)
-        found = [{"host": "backup", "path": str(self.folder), "needed_bytes": here, "free_bytes": free}]
-        present = self.full.look["parts"]
-        parts = self.full.parts()
-        known = sum(int(present.get(each.name, {}).get("bytes") or 0) for each in parts)
-        devices: dict[Any, dict[str, Any]] = {}
-        for part in parts:
-            if self.renamed(part.name):
-                continue
-            there = present.get(part.name, {})
-            size = int(there.get("bytes") or 0)
-            needed = int(self.new_bytes * size / known) if size and known else self.new_bytes
-            entry = devices.setdefault(
-                there.get("device", part.path),
-                {"host": "production", "path": part.path, "needed_bytes": 0, "free_bytes": there.get("free_bytes", 0)},
-            )
-            entry["needed_bytes"] += needed
-        return [*found, *devices.values()]
+        needed, free = needed_bytes(self.source), free_bytes(self.folder)
+        return [{"host": "backup", "path": str(self.folder), "needed_bytes": needed, "free_bytes": free}]
 
     def alternatives(self) -> list[str]:
-        """Return what else could be done where there is no room for two copies."""
-        leftovers = [str(each["path"]) for each in self.full.look.get("leftovers", [])]
-        said = (
-            [f"Remove what earlier restores left, once nobody needs it: {', '.join(leftovers)}."] if leftovers else []
-        )
-        if self.channel.transport == "local" and not all(self.renamed(each.name) for each in self.full.parts()):
-            beside = Path(self.full.parts()[0].path).parent
-            said.append(f"Name a scratch folder on the file system of {beside}: the data are renamed then, not copied.")
-        said.append(
-            "Enlarge the file system, or restore to another server with room and let the applications use that."
-        )
-        said.append(
-            "Bring back only what is missing: a scope of databases, schemas or tables needs room for these alone."
-        )
-        return said
+        """Return what else could be done where there is no room."""
+        return ["Free space, or name a scratch folder on another file system."]
 
-    # -- time and loss --
-
-    def minutes(self) -> dict[str, Any]:
-        """Return the estimate, by step, from measured rates where there are any."""
-        copied = sum(int(each["needed_bytes"]) for each in self.room()[1:])
-        steps = {
+    def seconds(self) -> dict[str, float]:
+        """Return the estimate by step."""
+        return {
             "unpacking": self.found.set.manifest.size / self.rates.unpack,
             "replay": self.source.log_bytes / self.rates.replay,
-            "sending": copied / self.rates.send,
             "everything else": _FIXED_SECONDS,
         }
+
+    def minutes(self) -> dict[str, Any]:
+        """Return the estimate, from measured rates where there are any."""
+        steps = self.seconds()
         return {
             "total": round(sum(steps.values()) / 60, 1),
             "steps": {name: round(seconds / 60, 1) for name, seconds in steps.items()},
@@ -171,7 +138,7 @@ class FullPlan:
         }
 
     def lost(self, answers: bool) -> dict[str, Any]:
-        """Return what the hospital will not have afterwards."""
+        """Return what the restored data will not have."""
         resolved = self.found.resolved
         moment = resolved.moment if self.source.logs or self.target.kind != "latest" else self.found.recoverable_to
         since = max(moment, self.found.recoverable_to) if self.target.kind == "latest" else moment
@@ -191,12 +158,12 @@ class FullPlan:
 
     def problems(self) -> Sequence[Problem]:
         """Return what forbids the restore."""
-        found = list(self.full.problems())
+        found = []
         for each in self.room():
             if each["free_bytes"] < each["needed_bytes"]:
                 found.append(
                     Problem(
-                        f"There is no room for two copies: {each['path']} on {each['host']} has {each['free_bytes']} bytes"
+                        f"There is no room{' for two copies' if self.scope == FULL else ''}: {each['path']} on {each['host']} has {each['free_bytes']} bytes"
                         f" free, and about {each['needed_bytes']} are needed.",
                         " ".join(self.alternatives()),
                     )
@@ -215,24 +182,6 @@ class FullPlan:
                 " ".join(dict.fromkeys(each.remedy for each in problems)),
                 {"problems": [{"message": each.message, "remedy": each.remedy} for each in problems]},
             )
-
-    def remarks(self) -> list[str]:
-        """Return what people should know before they agree."""
-        said = [*self.full.remarks(), *self.found.resolved.notes]
-        for path in self.full.mounted():
-            said.append(
-                f"{path} is a mount point and cannot be renamed: its content is moved into {path}/.dbcontinuity-RUN/old"
-                " instead. Remove that folder once nobody needs the old data: it lies inside the data directory."
-            )
-        for each in self.full.look.get("leftovers", []):
-            said.append(f"An earlier restore left {each['path']}.")
-        if self.journal.get("phase"):
-            said.append(
-                f"The restore {self.journal['run']} on production is {self.journal['phase']}: it is healed first."
-            )
-        if self.full.look.get("problem"):
-            said.append(f"Production's server does not answer: {self.full.look['problem']}")
-        return said
 
     def to_json(self) -> dict[str, Any]:
         """Return the plan as plain values."""
@@ -253,6 +202,93 @@ class FullPlan:
             "remarks": self.remarks(),
             "problems": [f"{each.message} {each.remedy}".strip() for each in self.problems()],
         }
+
+    def remarks(self) -> list[str]:
+        """Return what people should know before they agree."""
+        said = list(self.found.resolved.notes)
+        for each in self.full.look.get("leftovers", []):
+            said.append(f"An earlier restore left {each['path']}.")
+        if self.journal.get("phase"):
+            said.append(
+                f"The restore {self.journal['run']} on production is {self.journal['phase']}: it is healed first."
+            )
+        if self.full.look.get("problem"):
+            said.append(f"Production's server does not answer: {self.full.look['problem']}")
+        return said
+
+    def steps(self) -> list[str]:
+        """Return what will be done, in order, for people."""
+        brought = f"bring {self.found.set.id} and {len(self.source.logs)} logs up in {self.folder}, and look at them"
+        how = "load them beside the originals" if self.mode == "beside" else "exchange production's"
+        return [brought, f"compare {', '.join(self.scope)} with production, and {how}"]
+
+
+class FullPlan(RestorePlan):
+    """A restore of everything."""
+
+    @property
+    def decisions(self) -> dict[str, Any]:
+        return {**super().decisions, "place": {part.name: part.path for part in self.full.parts()}}
+
+    def renamed(self, part: str) -> bool:
+        """Return whether a part can be renamed into its place: this host is production, and the file system the same."""
+        there = self.full.look["parts"].get(part, {})
+        if self.channel.transport != "local" or there.get("mount_point"):
+            return False
+        return bool(there.get("device") == os.stat(existing_parent(self.folder)).st_dev)
+
+    def room(self) -> list[dict[str, Any]]:
+        here = super().room()[0]
+        local = self.channel.transport == "local"
+        devices: dict[Any, dict[str, Any]] = {os.stat(existing_parent(self.folder)).st_dev if local else "backup": here}
+        present = self.full.look["parts"]
+        parts = self.full.parts()
+        known = sum(int(present.get(each.name, {}).get("bytes") or 0) for each in parts)
+        for part in parts:
+            if self.renamed(part.name):
+                continue
+            there = present.get(part.name, {})
+            size = int(there.get("bytes") or 0)
+            needed = int(self.new_bytes * size / known) if size and known else self.new_bytes
+            entry = devices.setdefault(
+                there.get("device", part.path),
+                {"host": "production", "path": part.path, "needed_bytes": 0, "free_bytes": there.get("free_bytes", 0)},
+            )
+            entry["needed_bytes"] += needed
+        return list(devices.values())
+
+    def alternatives(self) -> list[str]:
+        """Return what else could be done where there is no room for two copies."""
+        leftovers = [str(each["path"]) for each in self.full.look.get("leftovers", [])]
+        said = (
+            [f"Remove what earlier restores left, once nobody needs it: {', '.join(leftovers)}."] if leftovers else []
+        )
+        if self.channel.transport == "local" and not all(self.renamed(each.name) for each in self.full.parts()):
+            beside = Path(self.full.parts()[0].path).parent
+            said.append(f"Name a scratch folder on the file system of {beside}: the data are renamed then, not copied.")
+        said.append(
+            "Enlarge the file system, or restore to another server with room and let the applications use that."
+        )
+        said.append(
+            "Bring back only what is missing: a scope of databases, schemas or tables needs room for these alone."
+        )
+        return said
+
+    def seconds(self) -> dict[str, float]:
+        copied = 0 if all(self.renamed(part.name) for part in self.full.parts()) else self.new_bytes
+        return {**super().seconds(), "sending": copied / self.rates.send}
+
+    def problems(self) -> Sequence[Problem]:
+        return [*self.full.problems(), *super().problems()]
+
+    def remarks(self) -> list[str]:
+        said = [*self.full.remarks(), *super().remarks()]
+        for path in self.full.mounted():
+            said.append(
+                f"{path} is a mount point and cannot be renamed: its content is moved into {path}/.dbcontinuity-RUN/old"
+                " instead. Remove that folder once nobody needs the old data: it lies inside the data directory."
+            )
+        return said
 
     def steps(self) -> list[str]:
         """Return what will be done, in order, for people."""

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from pathlib import Path
 from time import monotonic
@@ -19,7 +19,7 @@ from typing import Any, Optional
 
 from .channel import Channel
 from .clock import iso, utc_now
-from .engines.scratch import FAILED, ScratchServer
+from .engines.scratch import FAILED, ScratchServer, Source
 from .errors import ContinuityError, DamagedError, PipelineError
 from .instance import Instance
 from .lineage import Finding
@@ -80,26 +80,18 @@ def brought_up(
 
     :raises ContinuityError: if set or logs do not hold, or it does not get exactly there.
     """
-    source = found.source
+    source = replace(found.source, hashed=True)
     evidence["tools"] = dict(found.scratch.check_tools(source.manifest))
     with shared_folder(source.folder), claim.work(instance.name, owner) as folder:
         sandbox = Sandbox(folder, owner)
         server = found.scratch(Instance(instance.name, instance.engine), source, folder, sandbox)
         evidence["server"] = {"run_as": owner.name, "isolation": sandbox.describe(), "folder": str(folder)}
         try:
-            with steps.step("checksums", found.set.manifest.size):
-                _check_stored(found, steps.progress)
-            with steps.step("unpacking", source.content_bytes):
-                server.unpack()
-            with steps.step("verification of the base"):
-                kept = [check.to_json() for check in server.verify_base()]
-            with steps.step("start"):
-                server.start()
-            with steps.step("replay", source.log_bytes):
-                evidence["replay"] = dict(server.replay(steps.progress.advance, timeout))
-            seconds = steps.seconds["replay"]
-            moved = int(evidence["replay"].get("bytes") or 0)
-            evidence["replay"]["bytes_per_second"] = round(moved / seconds) if seconds > 0 else 0
+            try:
+                kept = _bring_up(server, source, steps, evidence, timeout)
+            except (DamagedError, PipelineError):
+                _check_stored(found)  # a damaged file is the cause, whatever it led to
+                raise
             evidence["checks"] = kept
             yield server
         finally:
@@ -107,12 +99,59 @@ def brought_up(
             evidence["destruction"] = claim.destroy(folder)
 
 
-def _check_stored(found: Found, progress: Progress) -> None:
-    done = 0
+def _bring_up(
+    server: ScratchServer, source: Source, steps: Steps, evidence: dict[str, Any], timeout: float
+) -> list[dict[str, Any]]:
+    """Bring the copy to its moment; return what the engine said of the set."""
+    with steps.step("unpacking", source.content_bytes):
+        server.unpack()
+    with steps.step("verification of the base"):
+        kept: list[dict[str, Any]] = [dict(check.to_json()) for check in server.verify_base()]
+    with steps.step("start"):
+        server.start()
+    with steps.step("replay", source.log_bytes):
+        evidence["replay"] = dict(server.replay(steps.progress.advance, timeout))
+    seconds = steps.seconds["replay"]
+    moved = int(evidence["replay"].get("bytes") or 0)
+    evidence["replay"]["bytes_per_second"] = round(moved / seconds) if seconds > 0 else 0
+    return kept
+
+
+def look_at(
+    server: ScratchServer, expectations: Expectations, deep: bool, steps: Steps, evidence: dict[str, Any]
+) -> None:
+    """Ask the copy the site's questions before anything of it goes to production.
+
+    :param deep: let the engine check every table and index, too.
+    :raises DamagedError: if an answer is not the one wanted, or a check fails.
+    """
+    with steps.step("checks"):
+        kept = evidence["checks"]
+        for each in expectations.checks:
+            answer = server.ask(each.sql, each.database)
+            result = "passed" if each.met_by(answer) else FAILED
+            detail = f"{answer[:200]!r}; expected {each.expect!r}"
+            kept.append({"name": each.name, "result": result, "detail": detail})
+        objects = server.base_objects()
+        if objects is not None:
+            evidence["objects"] = {kind: {"before": None, "after": count} for kind, count in sorted(objects.items())}
+        if deep:
+            kept += [check.to_json() for check in server.checks()]
+    wrong = [f"{each['name']}: {each['detail']}" for each in kept if each["result"] == FAILED]
+    if wrong:
+        raise DamagedError(
+            f"The copy does not hold: {'; '.join(wrong)}. Production was not touched.",
+            "Choose another moment or set; or leave out the check, if the data are right.",
+        )
+
+
+def _check_stored(found: Found) -> None:
+    """Look whether every stored file is what was written.
+
+    :raises DamagedError: naming the first that is not.
+    """
     for artefact in found.source.artefacts:
         _whole(found.source.folder / artefact.name, artefact.size, artefact.sha256)
-        done += artefact.size
-        progress.advance(done)
     for record in found.source.logs:
         path = found.source.logs_folder / record.artefact
         _whole(path, int(record.values["size"]), str(record.values["sha256"]))
@@ -162,7 +201,7 @@ class FullRun:
         found = self.plan.found
         try:
             with brought_up(claim, owner, self.instance, found, self.steps, self.evidence, self.timeout) as server:
-                self._look(server)
+                look_at(server, self.expectations, self.deep, self.steps, self.evidence)
                 spec = {**self.plan.full.spec(server), **self._about()}
                 if self.before_ship is not None:
                     self.before_ship(server)
@@ -183,29 +222,6 @@ class FullRun:
             "plan_sha256": self.plan.digest,
             "set": self.plan.found.set.id,
         }
-
-    def _look(self, server: ScratchServer) -> None:
-        """Ask the site's questions; with *deep* let the engine check everything."""
-        with self.steps.step("checks"):
-            kept = self.evidence["checks"]
-            for each in self.expectations.checks:
-                answer = server.ask(each.sql, each.database)
-                met = each.met_by(answer)
-                detail = f"{answer[:200]!r}; expected {each.expect!r}"
-                kept.append({"name": each.name, "result": "passed" if met else FAILED, "detail": detail})
-            if self.deep:
-                kept += [check.to_json() for check in server.checks()]
-            objects = server.base_objects()
-            if objects is not None:
-                self.evidence["objects"] = {
-                    kind: {"before": None, "after": count} for kind, count in sorted(objects.items())
-                }
-        wrong = [f"{each['name']}: {each['detail']}" for each in kept if each["result"] == FAILED]
-        if wrong:
-            raise DamagedError(
-                f"The copy does not hold: {'; '.join(wrong)}. Production was not touched.",
-                "Choose another moment or set; or leave out the check, if the data are right.",
-            )
 
     def _bring(self, settled: Path, spec: Mapping[str, Any]) -> None:
         """Bring the data beside production's own."""

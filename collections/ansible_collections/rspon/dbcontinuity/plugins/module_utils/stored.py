@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Optional
 
@@ -58,11 +58,15 @@ def unpack(artefact: Artefact, source: Path, protection: Protection, folder: Pat
 
     :raises PipelineError: if it cannot be decoded whole.
     """
+    return unpack_stages(artefact, decode_stages(artefact.layers, protection, source / artefact.name), folder)
+
+
+def unpack_stages(artefact: Artefact, stages: Sequence[Stage], folder: Path) -> Path:
+    """Unpack what *stages* give of an artefact; see :func:`unpack`."""
     plain = artefact.name
     for ending in (".age", ".zst"):
         plain = plain[: -len(ending)] if plain.endswith(ending) else plain
     target = folder / plain
-    stages = decode_stages(artefact.layers, protection, source / artefact.name)
     if artefact.content == "mbstream":
         extract = Stage((find_tool("mbstream", "mariadb-backup"), "--extract", f"--directory={target}"))
     elif artefact.content == "pg-tar":

@@ -17,10 +17,12 @@ from typing import Any, ClassVar, Optional
 
 from ..codec import Protection, decode_stages
 from ..errors import ChainError
+from ..hashed import hashed_stages
 from ..instance import Instance
 from ..lineage import LogRecord
 from ..manifest import Artefact
 from ..process import Stage
+from ..stored import unpack_stages
 from ..throwaway import Sandbox
 from .targets import Target
 
@@ -40,6 +42,7 @@ class Source:
     :param logs: the records of the logs to apply, in order, and *logs_folder* where they lie.
     :param stop: where the replay ends, as the engine's resolver said; empty for the end of *logs*.
     :param histories: where each of the instance's lineages starts, in the engine's terms.
+    :param hashed: hold each file against its hash while it is decoded; nobody has before.
     """
 
     folder: Path
@@ -49,6 +52,7 @@ class Source:
     logs_folder: Path = field(default_factory=Path)
     stop: Mapping[str, Any] = field(default_factory=dict)
     histories: Sequence[Mapping[str, Any]] = ()
+    hashed: bool = False
 
     @property
     def artefacts(self) -> list[Artefact]:
@@ -57,11 +61,22 @@ class Source:
 
     def artefact_stages(self, artefact: Artefact) -> list[Stage]:
         """Return the stages that give an artefact's content."""
-        return decode_stages(artefact.layers, self.protection, self.folder / artefact.name)
+        path = self.folder / artefact.name
+        if self.hashed:
+            return hashed_stages(path, artefact.size, artefact.sha256, artefact.layers, self.protection)
+        return decode_stages(artefact.layers, self.protection, path)
+
+    def unpack(self, artefact: Artefact, folder: Path) -> Path:
+        """Decode an artefact into *folder*; see :func:`stored.unpack`."""
+        return unpack_stages(artefact, self.artefact_stages(artefact), folder)
 
     def log_stages(self, record: LogRecord) -> list[Stage]:
         """Return the stages that give a log's content."""
-        return decode_stages(record.values["layers"], self.protection, self.logs_folder / record.artefact)
+        path = self.logs_folder / record.artefact
+        if self.hashed:
+            size, sha256 = int(record.values["size"]), str(record.values["sha256"])
+            return hashed_stages(path, size, sha256, record.values["layers"], self.protection)
+        return decode_stages(record.values["layers"], self.protection, path)
 
     @property
     def content_bytes(self) -> int:

@@ -22,7 +22,6 @@ from ...errors import InputError
 from ...instance import Instance
 from ...lineage import LogRecord
 from ...process import Pipeline, Stage, failure, find_tool, run
-from ...stored import unpack
 from ...throwaway import Sandbox
 from ..scratch import FAILED, NOT_CHECKABLE, PASSED, Check, Content, ScratchServer, Source, missing
 from .chain import OURS
@@ -64,7 +63,7 @@ class FilesScratch(ScratchServer):
             if artefact.content == "tar":
                 self._extract(self.source.artefact_stages(artefact), self.root)
             else:
-                unpack(artefact, self.source.folder, self.source.protection, self.folder)
+                self.source.unpack(artefact, self.folder)
 
     def _extract(self, stages: Sequence[Stage], where: Path, *words: str) -> None:
         owners = ("--same-owner", "--numeric-owner") if os.geteuid() == 0 else ("--no-same-owner",)

@@ -24,7 +24,6 @@ from ...errors import AccessError, DamagedError, InputError, PipelineError, Prer
 from ...instance import Instance
 from ...lineage import LogRecord
 from ...process import BUFFER_BYTES, Finished, Pipeline, Stage, failure, find_tool, left_early, run
-from ...stored import unpack
 from ...throwaway import Daemon, Sandbox, memory_for
 from ..scratch import FAILED, NOT_CHECKABLE, PASSED, Check, Content, ScratchServer, Source, missing
 from .binlog_server import split_name
@@ -95,7 +94,7 @@ class MariaDBScratch(ScratchServer):
 
     def unpack(self) -> None:
         for artefact in self.source.artefacts:
-            unpack(artefact, self.source.folder, self.source.protection, self.folder).rename(self.data)
+            self.source.unpack(artefact, self.folder).rename(self.data)
 
     def verify_base(self) -> Sequence[Check]:
         # Link files hold production's own paths: the server would look at the live tables.

@@ -20,7 +20,6 @@ from ...errors import AccessError, DamagedError, PipelineError, PrerequisiteErro
 from ...instance import Instance
 from ...lineage import LogRecord
 from ...process import Stage, find_tool, run
-from ...stored import unpack
 from ...throwaway import Daemon, Sandbox, memory_for
 from ..scratch import FAILED, NOT_CHECKABLE, PASSED, Check, Content, ScratchServer, Source, missing
 from .client import PostgreSQLClient, find_postgresql, tool_version
@@ -95,7 +94,7 @@ class PostgreSQLScratch(ScratchServer):
         self._base.mkdir(mode=0o700)
         for artefact in self.source.artefacts:
             if artefact.content != "configuration":  # production's own; the throwaway must not have it
-                unpack(artefact, self.source.folder, self.source.protection, self._base)
+                self.source.unpack(artefact, self._base)
 
     def verify_base(self) -> Sequence[Check]:
         self.data.chmod(0o700)
