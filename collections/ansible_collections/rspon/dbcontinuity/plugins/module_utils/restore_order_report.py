@@ -38,6 +38,19 @@ _WORDS: dict[str, tuple[str, str]] = {
     "gtid": ("GTID", "GTID"),
     "lsn": ("LSN", "LSN"),
     "archive": ("arsip perubahan", "archive of changes"),
+    # The phases of a restore, as its evidence names them.
+    "looking": ("melihat production", "looking"),
+    "fetching the last log": ("mengambil log terakhir", "fetching the last log"),
+    "unpacking": ("membuka set backup", "unpacking"),
+    "verification of the base": ("memeriksa set backup", "verification of the base"),
+    "start": ("menyalakan salinan", "start"),
+    "replay": ("menerapkan log", "replay"),
+    "checks": ("memeriksa salinan", "checks"),
+    "settling": ("mematikan salinan", "settling"),
+    "sending": ("mengirim ke production", "sending"),
+    "exchange": ("menukar data", "exchange"),
+    "restoring": ("memulihkan ke production", "restoring"),
+    "afterwards": ("pekerjaan sesudahnya", "afterwards"),
     "kepala_instalasi_sirs": ("Kepala Instalasi SIRS", "Head of Instalasi SIRS"),
 }
 
@@ -153,7 +166,7 @@ class _Report:
             str(ended.replace(microsecond=0) - began.replace(microsecond=0)) if began and ended else "",
         )
         for name, seconds in (evidence.get("phases") or {}).items():
-            self._row(f"  {name}", f"  {name}", f"{seconds:.1f} s")
+            self._row(f"  {self._word(name)}", f"  {self._word(name)}", f"{seconds:.1f} s")
         self._row("RTO target/aktual", "RTO target/actual", self._against(evidence.get("rto")))
         self._row("RPO target/aktual", "RPO target/actual", self._against(evidence.get("rpo")))
         self._row("SHA-256 rencana", "SHA-256 of the plan", evidence.get("plan_sha256"))
@@ -296,9 +309,13 @@ class _Report:
         if not value:
             return ""
         aim, actual = value.get("target_minutes"), value.get("actual_seconds")
-        unit = self._said("menit", "min")
-        wanted = f"{aim:g} {unit}" if aim is not None else self._said("tidak ditetapkan", "not set")
-        return f"{wanted} / {f'{actual / 60:.2f} {unit}' if actual is not None else _NONE}"
+        wanted = (
+            f"{aim:g} {self._said('menit', 'min')}" if aim is not None else self._said("tidak ditetapkan", "not set")
+        )
+        return f"{wanted} / {self._long(actual) if actual is not None else _NONE}"
+
+    def _long(self, seconds: float) -> str:
+        return f"{seconds:.1f} s" if seconds < 60 else f"{seconds / 60:.1f} {self._said('menit', 'min')}"
 
     def _lost(self) -> str:
         lost = self._evidence.get("lost")
@@ -308,7 +325,7 @@ class _Report:
         if count == 0:
             return self._said("tidak ada", "none")
         until = self._when(lost.get("to")) or self._said("tidak diketahui", "unknown")
-        known = [] if seconds is None else [f"{seconds / 60:.1f} {self._said('menit', 'min')}"]
+        known = [] if seconds is None else [self._long(seconds)]
         known += [] if count is None else [f"{self._count(count)} {self._said('transaksi', 'transactions')}"]
         many = f" ({', '.join(known)})" if known else ""
         words = self._said("sesudah", "after"), self._said("sampai", "until")
