@@ -257,13 +257,14 @@ def test_the_table_of_a_cycle() -> None:
                     "warnings": ["w"],
                 },
                 "lab": {"result": "broken", "archived": [], "findings": [FINDING], "message": "Broken."},
-            }
+            },
+            "notes": ["The ledger has 1 damaged line(s)."],
         },
         "Asia/Jakarta",
     )
     assert "simrs     good       2         2026-09-19 12:00:00 WIB  3 s, 2.0 KiB" in lines
     assert "FINDING on lab: bin.000004: It is gone. Make a new one." in lines
-    assert {"lab: Broken.", "note on simrs: w"} <= set(lines)
+    assert {"lab: Broken.", "note on simrs: w", "note: The ledger has 1 damaged line(s)."} <= set(lines)
     assert cycle_report({"msg": "it failed"}, "Asia/Jakarta")[-1] == "it failed"
 
 
@@ -299,6 +300,7 @@ def test_the_page_of_the_status() -> None:
     info = {
         "free_bytes": 2**30,
         "ledger_head": "9:abc",
+        "notes": ["The ledger has 1 damaged line(s)."],
         "instances": {
             "good": base,
             "broken": {**base, "lineages": [{**whole, "whole": False, "findings": [FINDING]}]},
@@ -328,6 +330,7 @@ def test_the_page_of_the_status() -> None:
     assert "broken: bin.000004: It is gone." in text
     assert "damaged: its manifest is gone" in text
     assert "chain: its opening is gone" in text
+    assert "note: The ledger has 1 damaged line(s)." in text
     assert "nologs: no log was archived" in text
     assert "logical: its backups have no recovery to a point in time" in text
     assert "free space: 1.0 GiB" in text

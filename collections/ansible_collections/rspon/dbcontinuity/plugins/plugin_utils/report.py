@@ -106,6 +106,7 @@ def cycle_report(result: Mapping[str, Any], zone: str) -> list[str]:
         if one.get("message"):
             notes.append(f"{name}: {one['message']}")
         notes += [f"note on {name}: {warning}" for warning in one.get("warnings") or []]
+    notes += [f"note: {note}" for note in result.get("notes") or []]
     if not rows and result.get("msg"):
         notes.append(str(result["msg"]))
     return [*table(rows, ("instance", "log cycle", "new logs", "recoverable to", "lag")), *notes]
@@ -160,6 +161,7 @@ def restore_test_report(result: Mapping[str, Any], zone: str) -> list[str]:
         if "needed_bytes" in one:
             notes.append(f"{name}: the copy would take about {human_bytes(one['needed_bytes'])}")
         notes += [f"note on {name}: {note}" for note in one.get("notes") or []]
+    notes += [f"note: {note}" for note in result.get("notes") or []]
     if not rows and result.get("msg"):
         notes.append(str(result["msg"]))
     if result.get("report"):
@@ -219,6 +221,7 @@ def status_report(info: Mapping[str, Any], instances: Mapping[str, Any], zone: s
         elif not last["point_in_time_recovery"]:
             notes.append(f"{name}: its backups have no recovery to a point in time (B3).")
         notes += [f"{name}: {each}" for each in damaged]
+    notes += [f"note: {note}" for note in info.get("notes") or []]
     lines = table(rows, ("instance", "now", "recoverable from", "recoverable to", "lag", "last full backup"))
     lines += [*notes, f"free space: {human_bytes(info['free_bytes'])}", f"ledger head: {info['ledger_head']}"]
     return "\n".join(lines)
