@@ -48,6 +48,8 @@ AGENT_VERSION = 1
 CONFIG = "/etc/dbcontinuity/agent"
 STATE_FOLDER = "/var/lib/dbcontinuity-restore"
 MARK = "dbcontinuity-"
+# What a folder's copy that is loaded beside it is called, behind the folder's own name.
+BESIDE = ".dbc-restore-"
 # The places of a restore in the journal; from STOPPING to STARTING production may be without a server.
 BEGUN, STOPPING, MOVING, STARTING, SWAPPED, RETURNING, RETURNED = (
     "begun",
@@ -109,7 +111,8 @@ def sync_folder(path: Path) -> None:
 
 def sync_all_below(path: Path) -> None:
     """Have the whole file system of *path* written out."""
-    descriptor = os.open(path, os.O_RDONLY)
+    # A link is no place to open: what it leads to may not be there yet, or lie elsewhere.
+    descriptor = os.open(path.parent if path.is_symlink() else path, os.O_RDONLY)
     try:
         if ctypes.CDLL(None, use_errno=True).syncfs(descriptor):
             code = ctypes.get_errno()
@@ -702,7 +705,7 @@ class Folders(Engine):
         found = []
         for part, place in sorted(spec.get("folders", {}).items()):
             path = os.path.normpath(str(place))
-            if not any(path == each or path.startswith(each.rstrip("/") + "/") for each in allowed):
+            if not any(path == each or path.startswith((each.rstrip("/") + "/", each + BESIDE)) for each in allowed):
                 raise Refusal(f"{place} lies outside the folders of {self.name}: {', '.join(allowed)}")
             if os.path.realpath(os.path.dirname(path)) != os.path.dirname(path):
                 raise Refusal(f"{path} lies behind a symbolic link; name the folder itself in dbc_instances")

@@ -1,0 +1,109 @@
+# Copyright (c) 2026 the rspon.dbcontinuity authors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What tests of partial restores share: a copy brought up beside production, the restore itself, a small workload."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+from ansible_collections.rspon.dbcontinuity.plugins.module_utils.channel import Channel
+from ansible_collections.rspon.dbcontinuity.plugins.module_utils.engines.partial import Order
+from ansible_collections.rspon.dbcontinuity.plugins.module_utils.engines.scratch import ScratchServer, Target
+from ansible_collections.rspon.dbcontinuity.plugins.module_utils.instance import Instance
+from ansible_collections.rspon.dbcontinuity.plugins.module_utils.operations.restore_partial import (
+    PartialRequest,
+    restore_partial,
+)
+from ansible_collections.rspon.dbcontinuity.plugins.module_utils.progress import Progress
+from ansible_collections.rspon.dbcontinuity.plugins.module_utils.recoverable import find_source
+from ansible_collections.rspon.dbcontinuity.plugins.module_utils.repository import Repository
+from ansible_collections.rspon.dbcontinuity.plugins.module_utils.scope import parse_all
+from ansible_collections.rspon.dbcontinuity.plugins.module_utils.scratch import claimed
+from ansible_collections.rspon.dbcontinuity.plugins.module_utils.throwaway import Sandbox, owner_for, present_user
+from demo.server import Server
+from tests.support import Place
+
+RUN = "20261123T170000Z-ab12cd34"
+WORD = "20261123t170000z_ab12cd34"
+
+
+@contextmanager
+def copy_of(place: Place, instance: Instance, folder: Path) -> Iterator[ScratchServer]:
+    """Bring the newest set and its logs up, as the restore does."""
+    found = find_source(Repository.open(place.repository), instance, place.protection, Target(), "")
+    owner = owner_for("", found.scratch.users) if found.scratch.users else present_user()
+    with claimed(folder, place.repository, "test") as claim, claim.work(instance.name, owner) as work:
+        server = found.scratch(Instance(instance.name, instance.engine), found.source, work, Sandbox(work, owner))
+        try:
+            server.unpack()
+            server.verify_base()
+            server.start()
+            server.replay(lambda _done: None, 600)
+            yield server
+        finally:
+            server.end()
+
+
+@dataclass
+class Production:
+    """Where a partial restore goes."""
+
+    place: Place
+    instance: Instance
+    channel: Channel
+
+    def request(self, scopes: Sequence[str], mode: str = "replace", **changes: Any) -> PartialRequest:
+        """Return what is asked."""
+        check = changes.pop("check_only", False)
+        order = Order(changes.pop("run", RUN), parse_all(scopes, self.instance.engine), mode, **changes)
+        return PartialRequest(self.instance, self.channel, order, self.place.root / "restores", check)
+
+    def restored(self, server: ScratchServer, *scopes: str, **changes: Any) -> dict[str, Any]:
+        """Restore in part; return the operation's answer."""
+        return restore_partial(self.request(scopes, **changes), server, Progress())
+
+
+def item(answer: dict[str, Any], name: str) -> dict[str, Any]:
+    """Return what an answer says of one thing."""
+    found: dict[str, Any] = next(each for each in answer["items"] if each["name"] == name)
+    return found
+
+
+class Writer:
+    """Inserts rows into a table of its own, all the time, and counts what the server confirmed."""
+
+    def __init__(self, server: Server, statement: str, database: str) -> None:
+        self._server, self._statement, self._database = server, statement, database
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._write, daemon=True)
+        self.done = 0
+        self.failure: BaseException | None = None
+
+    def _write(self) -> None:
+        try:
+            with self._server.session(self._database) as session:
+                while not self._stop.wait(0.01):
+                    session.run(self._statement.replace("{n}", str(self.done)), timeout=60)
+                    self.done += 1
+        except BaseException as error:  # noqa: BLE001 - handed to whoever waits
+            self.failure = error
+
+    def __enter__(self) -> Writer:
+        self._thread.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._stop.set()
+        self._thread.join(90)
+        if kind is None:
+            assert self.failure is None, self.failure
+            assert self.done > 0
