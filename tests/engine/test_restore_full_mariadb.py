@@ -35,10 +35,11 @@ from ansible_collections.rspon.dbcontinuity.plugins.module_utils.operations.rest
 from ansible_collections.rspon.dbcontinuity.plugins.module_utils.progress import Progress
 from ansible_collections.rspon.dbcontinuity.plugins.module_utils.repository import Repository
 from demo.compare import compare, fingerprint
+from demo.process import wait_until
 from demo.sample import load
 from demo.servers import MariaDBServer, workspace
 from demo.workload import Workload
-from tests.restore_full_support import allow_restore, channel, instruct, order, siblings
+from tests.restore_full_support import allow_restore, channel, instruct, order, shipped, siblings
 from tests.restore_support import cut, cycle, flip, full, gone, newest_artefact, newest_log, spoilt, tried
 from tests.support import Place, make_place
 
@@ -53,6 +54,7 @@ class Site:
     place: Place
     instance: Instance
     scratch: Path
+    streaming: Callable[[], bool]
 
     def order(self, target: Target | None = None, **changes: Any) -> RestoreRequest:
         return order(self.place, self.instance, self.scratch, target, **changes)
@@ -89,12 +91,14 @@ def site() -> Iterator[Site]:
             f"CREATE TABLE simrs.luar (i INT) ENGINE=InnoDB DATA DIRECTORY='{server.external}';"  # noqa: S608
             "INSERT INTO simrs.luar VALUES (7); CREATE TABLE simrs.catatan (isi VARCHAR(40) PRIMARY KEY)"
         )
-        with Workload(server, folder / "journal", rate=60) as work:
-            work.wait_for(20)
-            full(place, instance)
-            work.wait_for(60)
-        cycle(place, instance)
-        yield Site(server, place, instance, folder / "scratch")
+        with shipped(place, instance) as streaming:
+            with Workload(server, folder / "journal", rate=60) as work:
+                work.wait_for(20)
+                full(place, instance)
+                work.wait_for(60)
+            cycle(place, instance)
+            assert wait_until(streaming, 60)
+            yield Site(server, place, instance, folder / "scratch", streaming)
 
 
 def test_a_production_that_is_gone_comes_back_as_it_was(site: Site) -> None:
@@ -136,6 +140,11 @@ def test_then_the_old_history_has_ended_and_a_full_backup_begins_a_new_one(site:
     assert len(known) == 2
     assert known[0]["lineage"] != known[1]["lineage"]
     assert tried(site.place, site.scratch, site.instance)["failed"] == []
+    # The stream follows into the new history by itself.
+    staging = Repository.open(site.place.repository).instance("simrs").staging
+    newest = site.server.query("SHOW MASTER STATUS")[0][0]
+    assert wait_until(lambda: any(staging.rglob(str(newest))), 120)
+    assert wait_until(site.streaming, 60)
 
 
 def test_to_one_transaction_of_several_in_the_same_second(site: Site) -> None:
@@ -336,3 +345,33 @@ def test_new_data_that_fail_leave_production_on_the_old(site: Site, monkeypatch:
     assert last["data"]["findings"][0]["code"] == "exchange-failed"
     cycle(site.place, site.instance)  # its history goes on
     assert restore(request, Progress())["result"] == "succeeded"  # one instruction covers the second try
+
+
+# -- parts --
+
+
+def test_parts_go_the_same_way_through_the_same_gate(site: Site) -> None:
+    full(site.place, site.instance)
+    site.commit("sebelum dihapus")
+    cycle(site.place, site.instance)
+    rows = site.server.value("SELECT COUNT(*) FROM simrs.catatan")
+    site.server.query("DROP TABLE simrs.catatan")
+    scope = ["table:simrs.catatan"]
+    before = (site.server.pid, siblings(site.server.datadir))
+    target = Target("latest")
+    whole = instruct(site.place, site.instance, target)
+    moment = ranges(site.order(record=""))["ranges"][0]["to_position"]
+    target = Target("gtid", moment)
+    with pytest.raises(ApprovalError, match="is for the scope full"):
+        restore(site.order(target, record=whole, scope=scope, mode="replace"), Progress())
+    record = instruct(site.place, site.instance, target, scope=scope, mode="replace")
+    request = site.order(target, record=record, scope=scope, mode="replace", compare=True)
+    made = plan(request)
+    assert made["plan"]["scope"] == scope
+    assert [item["name"] for item in made["parts"]["items"]] == scope
+    assert made["instruction"]["record"] == record
+    answer = restore(request, Progress())
+    assert answer["result"] == "succeeded"
+    assert site.server.value("SELECT COUNT(*) FROM simrs.catatan") == rows
+    assert (site.server.pid, siblings(site.server.datadir)) == before
+    cycle(site.place, site.instance)  # its history goes on

@@ -9,20 +9,19 @@ this. The dying server's last log is fetched first if it still answers.
 
 from __future__ import annotations
 
-import socket
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Optional
+from typing import Any, Optional, Union
 from zoneinfo import ZoneInfo
 
 from ..actor import describe_actor
-from ..approvals.gate import Asked, HeldInstruction, require_instruction, under_instruction
+from ..approvals.gate import Asked, require_instruction, under_instruction
 from ..approvals.officials import OFFICIALS_FILE
 from ..channel import Channel
-from ..clock import iso, utc_now
+from ..clock import utc_now
 from ..codec import Protection
-from ..durable import make_directory, write_file
+from ..engines.partial import Order
 from ..engines.registry import engines_for
 from ..engines.restore_registry import FULL_RESTORE
 from ..engines.scratch import ScratchServer, Target
@@ -34,18 +33,16 @@ from ..progress import Progress
 from ..recoverable import find_source
 from ..recoverable import ranges as recoverable_ranges
 from ..repository import InstanceFolder, Repository
+from ..restore_account import ACTIVITY, described, failed, finish
 from ..restore_evidence import Expectations
-from ..restore_order_evidence import RestoreEvidence
-from ..restore_order_report import LANGUAGES, restore_report_text
-from ..restore_plan import FullPlan, Rates
+from ..restore_plan import FullPlan, Rates, RestorePlan
 from ..restore_report import known_zone
 from ..restore_run import SWAPPED, UNDER_WAY, FullRun, Steps, after_swap
-from ..scope import FULL, parse_all
+from ..scope import FULL, Scope, parse_all
 from ..scratch import check_folder, check_reach, claimed
-from ..throwaway import owner_for, present_user
+from ..throwaway import Owner, owner_for, present_user
 from .log_cycle import LogCycleRequest, log_cycle
-
-ACTIVITY = "restore"
+from .restore_parts import PartRun
 
 
 @dataclass(frozen=True)
@@ -61,6 +58,7 @@ class RestoreRequest:
     :param record: the instruction's id below ``approvals/``.
     :param confirm: the instance's name, typed by whoever starts the restore.
     :param mode: of a partial restore: ``beside`` or ``replace``.
+    :param compare: for :func:`plan` of a partial restore: bring the copy up and say what differs, which takes as long.
     :param accept_orphans: rows that a replaced table would leave without their parents are accepted.
     :param deep: let the engine check every table and index of the copy before it goes to production.
     :param user: who the throwaway server runs as; the engine's own user where none is given.
@@ -80,6 +78,7 @@ class RestoreRequest:
     record: str = ""
     confirm: str = ""
     mode: str = "beside"
+    compare: bool = False
     accept_orphans: bool = False
     deep: bool = False
     expectations: Expectations = field(default_factory=Expectations)
@@ -90,6 +89,30 @@ class RestoreRequest:
     actor: Optional[str] = None
     run: Optional[str] = None
     before_ship: Optional[Callable[[ScratchServer], None]] = None
+
+    @property
+    def scopes(self) -> tuple[Scope, ...]:
+        """Return what is to be brought back.
+
+        :raises InputError: if a text names nothing that this engine has.
+        """
+        return parse_all(self.scope, self.instance.engine)
+
+    @property
+    def scope_texts(self) -> tuple[str, ...]:
+        """Return it in the one text form."""
+        return tuple(str(each) for each in self.scopes)
+
+    @property
+    def whole(self) -> bool:
+        """Return whether it is everything."""
+        return self.scope_texts == (FULL,)
+
+    def asked(self, digest: str) -> Asked:
+        """Return what the instruction must be for."""
+        mode = "replace" if self.whole else self.mode
+        accepts = ("orphans",) if self.accept_orphans and not self.whole else ()
+        return Asked(self.instance.name, self.scope_texts, self.target, mode, digest, accepts)
 
 
 def ranges(request: RestoreRequest) -> dict[str, Any]:
@@ -105,10 +128,11 @@ def ranges(request: RestoreRequest) -> dict[str, Any]:
     }
 
 
-def plan(request: RestoreRequest) -> dict[str, Any]:
+def plan(request: RestoreRequest, progress: Optional[Progress] = None) -> dict[str, Any]:
     """Return what :func:`restore` would do, and whether an instruction covers it; nothing is touched.
 
-    :returns: ``plan``; ``instruction``: the evidence of the one that was named, or ``refused``: why it does not serve.
+    :returns: ``plan``; ``instruction``: the evidence of the one that was named, or ``refused``: why it does not serve;
+        ``parts``: what a partial restore would do to each, where that was asked for.
     :raises ContinuityError: if the moment cannot be brought back, or production cannot be asked.
     """
     repository = _checked(request)
@@ -127,12 +151,19 @@ def plan(request: RestoreRequest) -> dict[str, Any]:
     except ContinuityError as error:
         answer["plan"]["problems"].append(str(error))
     if request.record:
-        asked = _asked(request, made.digest)
+        asked = request.asked(made.digest)
         try:
             given = require_instruction(repository, request.record, asked, officials_file=request.officials_file)
             answer["instruction"] = dict(given.to_evidence())
         except ContinuityError as error:
             answer["refused"] = str(error)
+    if request.compare and not request.whole:
+        made.require()
+        steps = Steps(request.instance.name, progress or Progress())
+        work = _work(request, repository.instance(request.instance.name), made, new_run_id(), steps)
+        if isinstance(work, PartRun):
+            with claimed(request.folder, request.repository, "restore") as claim:
+                answer["parts"] = dict(work.compare(claim, _owner(request, made)))
     return answer
 
 
@@ -151,7 +182,7 @@ def restore(request: RestoreRequest, progress: Progress) -> dict[str, Any]:
         )
     # Whether it covers exactly this is asked once the plan is there.
     if not request.record:
-        require_instruction(repository, "", _asked(request, "0" * 64), officials_file=request.officials_file)
+        require_instruction(repository, "", request.asked("0" * 64), officials_file=request.officials_file)
     folder = repository.instance(request.instance.name)
     with exclusive(folder.path / ".lock-restore", f"restore of {folder.name}"):
         with steps.step("looking"):
@@ -167,7 +198,7 @@ def restore(request: RestoreRequest, progress: Progress) -> dict[str, Any]:
         if journal.get("phase") == SWAPPED and mine:
             return _finish_late(request, repository, folder, made, steps)
         require_instruction(
-            repository, request.record, _asked(request, made.digest), officials_file=request.officials_file
+            repository, request.record, request.asked(made.digest), officials_file=request.officials_file
         )
         _reach(request, made)
         made.require()
@@ -183,15 +214,13 @@ def _checked(request: RestoreRequest) -> Repository:
     repository = Repository.open(request.repository)
     engines_for([request.instance])
     known_zone(request.zone)
-    scopes = parse_all(request.scope, request.instance.engine)
-    if [str(each) for each in scopes] != [FULL]:
-        raise InputError("A full restore has the scope full.", "Use restore_partial for parts.")
+    parse_all(request.scope, request.instance.engine)
     request.target.check_engine(request.instance.name, request.instance.engine)
     check_folder(request.folder, request.repository)
     return repository
 
 
-def _plan(request: RestoreRequest, repository: Repository, look: Mapping[str, Any]) -> FullPlan:
+def _plan(request: RestoreRequest, repository: Repository, look: Mapping[str, Any]) -> RestorePlan:
     found = find_source(
         repository, request.instance, request.protection, request.target, request.set_name, request.lineage
     )
@@ -200,7 +229,8 @@ def _plan(request: RestoreRequest, repository: Repository, look: Mapping[str, An
         found = replace(found, source=replace(found.source, histories=known))
     full = FULL_RESTORE[request.instance.engine](request.instance, found.source, look)
     test, last = _measured(repository.ledger, request.instance.name)
-    return FullPlan(
+    kind = FullPlan if request.whole else RestorePlan
+    return kind(
         found,
         full,
         request.channel,
@@ -209,6 +239,8 @@ def _plan(request: RestoreRequest, repository: Repository, look: Mapping[str, An
         utc_now(),
         Rates.from_evidence(test, last),
         look.get("journal") or {},
+        request.scope_texts,
+        "replace" if request.whole else request.mode,
     )
 
 
@@ -226,18 +258,18 @@ def _measured(ledger: Ledger, name: str) -> tuple[Mapping[str, Any], Mapping[str
     return found.get("restore_test", {}), found.get(ACTIVITY, {})
 
 
-def _asked(request: RestoreRequest, digest: str) -> Asked:
-    return Asked(request.instance.name, [FULL], request.target, "replace", digest)
-
-
-def _reach(request: RestoreRequest, made: FullPlan) -> None:
+def _owner(request: RestoreRequest, made: RestorePlan) -> Owner:
     scratch = made.found.scratch
-    owner = owner_for(request.user, scratch.users) if scratch.users else present_user()
+    return owner_for(request.user, scratch.users) if scratch.users else present_user()
+
+
+def _reach(request: RestoreRequest, made: RestorePlan) -> None:
+    scratch = made.found.scratch
     scratch.check_tools(made.source.manifest)
-    check_reach(request.folder, owner, sockets=bool(scratch.users))
+    check_reach(request.folder, _owner(request, made), sockets=bool(scratch.users))
 
 
-def _heal(request: RestoreRequest, folder: InstanceFolder, made: FullPlan) -> list[str]:
+def _heal(request: RestoreRequest, folder: InstanceFolder, made: RestorePlan) -> list[str]:
     """Bring what an interrupted restore left on production to an end: back, or closed."""
     run, phase = str(made.journal.get("run") or ""), str(made.journal.get("phase") or "")
     if not phase:
@@ -269,141 +301,66 @@ def _restore(
     request: RestoreRequest,
     repository: Repository,
     folder: InstanceFolder,
-    made: FullPlan,
+    made: RestorePlan,
     steps: Steps,
     notes: list[str],
 ) -> dict[str, Any]:
     run = request.run or new_run_id()
     actor = describe_actor(request.actor)
-    scratch = made.found.scratch
-    owner = owner_for(request.user, scratch.users) if scratch.users else present_user()
-    work = FullRun(
+    work = _work(request, folder, made, run, steps)
+    with under_instruction(
+        repository,
+        request.record,
+        request.asked(made.digest),
+        run=run,
+        actor=actor,
+        officials_file=request.officials_file,
+    ) as instruction:
+        work.evidence.update(described(made, instruction, request.expectations, run, actor, notes))
+        data = {"plan": made.to_json(), "record": request.record}
+        repository.ledger.append("started", ACTIVITY, run, instance=folder.name, actor=actor, data=data)
+        try:
+            with claimed(request.folder, request.repository, "restore") as claim:
+                work.evidence["cleaned"] = claim.cleaned
+                work.carry_out(claim, _owner(request, made))
+            instruction.used()
+        except BaseException as error:
+            failed(work, error)
+            finish(repository, work.evidence, steps, request.zone)
+            raise
+        work.evidence["result"] = "succeeded"
+        return finish(repository, work.evidence, steps, request.zone)
+
+
+def _work(
+    request: RestoreRequest, folder: InstanceFolder, made: RestorePlan, run: str, steps: Steps
+) -> Union[FullRun, PartRun]:
+    if isinstance(made, FullPlan):
+        return FullRun(
+            made,
+            folder,
+            run,
+            request.record,
+            steps,
+            request.expectations,
+            request.timeout_seconds,
+            request.deep,
+            request.before_ship,
+        )
+    return PartRun(
         made,
         folder,
-        run,
-        request.record,
+        Order(run, request.scopes, request.mode, request.accept_orphans),
         steps,
         request.expectations,
         request.timeout_seconds,
         request.deep,
         request.before_ship,
     )
-    with under_instruction(
-        repository,
-        request.record,
-        _asked(request, made.digest),
-        run=run,
-        actor=actor,
-        officials_file=request.officials_file,
-    ) as instruction:
-        work.evidence.update(_described(request, made, instruction, run, actor, notes))
-        data = {"plan": made.to_json(), "record": request.record}
-        repository.ledger.append("started", ACTIVITY, run, instance=folder.name, actor=actor, data=data)
-        try:
-            with claimed(request.folder, request.repository, "restore") as claim:
-                work.evidence["cleaned"] = claim.cleaned
-                work.carry_out(claim, owner)
-            instruction.used()
-        except BaseException as error:
-            _failed(work, error)
-            _finish(request, repository, work.evidence, steps)
-            raise
-        work.evidence["result"] = "succeeded"
-        return _finish(request, repository, work.evidence, steps)
-
-
-def _described(
-    request: RestoreRequest,
-    made: FullPlan,
-    instruction: HeldInstruction,
-    run: str,
-    actor: Mapping[str, str],
-    notes: Sequence[str],
-) -> dict[str, Any]:
-    """Return what is known of a restore when it begins."""
-    values = made.found.set.manifest.values
-    lost = made.lost(bool(made.full.look.get("answers")))
-    return {
-        "run": run,
-        "instance": request.instance.name,
-        "engine": request.instance.engine,
-        "host": request.channel.host or socket.gethostname(),
-        "place": made.full.parts()[0].path if made.full.parts() else "",
-        "scope": [FULL],
-        "mode": "replace",
-        "target": request.target.to_json(),
-        "resolved": made.found.resolved.to_json(),
-        "plan_sha256": made.digest,
-        "instruction": dict(instruction.to_evidence()),
-        "source": {
-            "medium": "repository",
-            "set": made.found.set.id,
-            "made_at": values["finished_at"],
-            "manifest_sha256": made.found.set.manifest_sha256,
-            "engine": values["engine"],
-            "version": values["server"]["version"],
-            "logs": len(made.source.logs),
-            "last_log": made.source.logs[-1].name if made.source.logs else "",
-        },
-        "started_at": iso(made.now),
-        "lost": lost,
-        "rpo": {"target_minutes": request.expectations.rpo_minutes, "actual_seconds": lost["seconds"]},
-        "checks": [],
-        "kept": [],
-        "findings": [],
-        "follow_ups": [],
-        "notes": [*notes, *made.remarks()],
-        "actor": dict(actor),
-    }
-
-
-def _failed(work: FullRun, error: BaseException) -> None:
-    """Note how a restore failed, and in which state production is."""
-    evidence = work.evidence
-    if isinstance(error, ContinuityError):
-        code = str(error.details.get("code") or f"{work.steps.now.replace(' ', '-') or 'restore'}-failed")
-        file = str(error.details.get("file") or "")
-        evidence["reason"] = error.message
-        evidence["findings"] = [{"code": code, "file": file, "message": error.message, "remedy": error.remedy}]
-        left = error.details.get("left")
-        evidence["left"] = [str(each) for each in left] if isinstance(left, list) else []
-    else:
-        evidence["reason"] = f"interrupted: {type(error).__name__}: {error}"[:4000]
-    evidence["result"] = "failed"
-    if work.touched:
-        evidence["result"] = "failed, target changed"
-        evidence.setdefault("left", [])
-        evidence["left"].append(
-            "Production's agent carries the exchange through, or puts the old data back, without this host. The same restore"
-            " again finds out and heals what is half done."
-        )
-
-
-def _finish(request: RestoreRequest, repository: Repository, evidence: dict[str, Any], steps: Steps) -> dict[str, Any]:
-    """Write ledger and report, whatever came out."""
-    evidence.update({"finished_at": iso(utc_now()), "phases": dict(steps.seconds)})
-    name, run = request.instance.name, str(evidence["run"])
-    head = repository.ledger.append(
-        "finished", ACTIVITY, run, instance=name, actor=evidence.get("actor"), data=evidence
-    )
-    reports = repository.root / "reports"
-    make_directory(reports)
-    texts = {}
-    told = RestoreEvidence(**{**evidence, "ledger_head": str(head)})  # type: ignore[typeddict-item]  # built here, key by key
-    for language in LANGUAGES:
-        texts[language] = restore_report_text(told, zone=request.zone, language=language)
-        write_file(reports / f"restore-{run}.{language}.txt", texts[language].encode())
-    return {
-        "changed": True,
-        **evidence,
-        "report": str(reports / f"restore-{run}.{LANGUAGES[0]}.txt"),
-        "report_text": texts[LANGUAGES[0]],
-        "ledger_head": str(head),
-    }
 
 
 def _finish_late(
-    request: RestoreRequest, repository: Repository, folder: InstanceFolder, made: FullPlan, steps: Steps
+    request: RestoreRequest, repository: Repository, folder: InstanceFolder, made: RestorePlan, steps: Steps
 ) -> dict[str, Any]:
     """Bring to its end a restore under this very instruction that was interrupted after the exchange.
 
@@ -415,17 +372,17 @@ def _finish_late(
     with under_instruction(
         repository,
         request.record,
-        _asked(request, str(spec["plan_sha256"])),
+        request.asked(str(spec["plan_sha256"])),
         run=run,
         actor=actor,
         officials_file=request.officials_file,
     ) as instruction:
         note = f"The restore {run} was interrupted after the exchange: production has been running on the restored data since."
-        evidence = _described(request, made, instruction, run, actor, [note])
+        evidence = described(made, instruction, request.expectations, run, actor, [note])
         with steps.step("afterwards"):
             evidence["follow_ups"] = after_swap(folder, request.instance, made.full.resume, run)
             request.channel.clean(request.instance, run)
         evidence["result"] = "succeeded"
         evidence["recorded_late"] = True
         instruction.used()
-        return _finish(request, repository, evidence, steps)
+        return finish(repository, evidence, steps, request.zone)
