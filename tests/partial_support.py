@@ -5,8 +5,11 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import threading
-from collections.abc import Iterator, Sequence
+import time
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -107,3 +110,17 @@ class Writer:
         if kind is None:
             assert self.failure is None, self.failure
             assert self.done > 0
+
+
+def in_a_process_that_dies(work: Callable[[], object]) -> None:
+    """Do work in a process of its own that kills itself in the middle, and wait until nothing of it runs."""
+    child = os.fork()
+    if not child:
+        try:
+            work()
+        finally:
+            os._exit(1)
+    _pid, status = os.waitpid(child, 0)
+    assert os.WIFSIGNALED(status), os.waitstatus_to_exitcode(status)
+    assert os.WTERMSIG(status) == signal.SIGKILL
+    time.sleep(2)  # the client reads its input to the end, and the server rolls back

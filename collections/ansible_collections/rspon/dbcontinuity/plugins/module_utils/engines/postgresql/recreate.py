@@ -30,6 +30,11 @@ WHERE c.relkind IN ('v', 'm', 'r', 'p');"""
 _PUBLISHED = """SELECT p.pubname, format('%I.%I', n.nspname, c.relname) FROM pg_publication_rel r
 JOIN pg_publication p ON p.oid = r.prpubid JOIN pg_class c ON c.oid = r.prrelid JOIN pg_namespace n ON n.oid = c.relnamespace
 WHERE format('%I.%I', n.nspname, c.relname) = ANY ({0});"""
+# pg_dump of single tables leaves extended statistics out.
+_STATISTICS = """SELECT pg_get_statisticsobjdef(s.oid), format('ALTER STATISTICS %I.%I OWNER TO %I', m.nspname, s.stxname,
+ pg_get_userbyid(s.stxowner)) FROM pg_statistic_ext s JOIN pg_namespace m ON m.oid = s.stxnamespace
+ JOIN pg_class c ON c.oid = s.stxrelid JOIN pg_namespace n ON n.oid = c.relnamespace
+ WHERE format('%I.%I', n.nspname, c.relname) = ANY ({0}) ORDER BY 1;"""
 _PUBLICATIONS = "SELECT pubname FROM pg_publication;"
 
 
@@ -59,6 +64,9 @@ class Recreation:
             (row[0] or "", row[1] or "")
             for row in sides.ask_copy(_PUBLISHED.replace("{0}", array), database)
             if row[0] in published
+        ]
+        self._statistics = [
+            f"{row[0]};\n{row[1]};\n" for row in sides.ask_copy(_STATISTICS.replace("{0}", array), database)
         ]
 
     def _take_keys(self, names: Sequence[str], known: set[str]) -> list[ForeignKey]:
@@ -94,4 +102,4 @@ class Recreation:
             else:
                 made.append(f"{add};\n")
         made += [f"ALTER PUBLICATION {quoted(name)} ADD TABLE ONLY {table};\n" for name, table in self._published]
-        return "".join(made)
+        return "".join([*made, *self._statistics])
