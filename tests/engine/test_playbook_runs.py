@@ -5,17 +5,15 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
 import re
 import signal
 import subprocess
 import sys
-import threading
 import time
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -27,56 +25,12 @@ from demo.process import wait_until
 from demo.servers import MariaDBServer, PostgreSQLServer, workspace
 from tests import postgresql_support
 from tests.engine.faults import PausingTool, backup_arguments, backups_running, called
+from tests.sampler import sampling
 from tests.support import Place, make_place
 
 pytestmark = [pytest.mark.engine, pytest.mark.skipif(os.geteuid() != 0, reason="reads other users' environments")]
 ROOT = Path(__file__).parent.parent.parent
 COPYING = r"Streaming \./besar/pasien\.ibd"
-
-
-@dataclass
-class Sampler(threading.Thread):
-    """Looks into the command line and environment of every process, again and again, for words that must not be there."""
-
-    words: Sequence[str]
-    found: set[str] = field(default_factory=set)
-    rounds: int = 0
-    _ended: threading.Event = field(default_factory=threading.Event)
-
-    def __post_init__(self) -> None:
-        super().__init__(daemon=True)
-
-    __hash__ = threading.Thread.__hash__
-
-    def run(self) -> None:
-        while not self._ended.is_set():
-            self.look()
-            self.rounds += 1
-            time.sleep(0.01)
-
-    def look(self) -> None:
-        for entry in Path("/proc").iterdir():
-            if entry.name.isdigit() and int(entry.name) != os.getpid():
-                for part in ("cmdline", "environ"):
-                    with contextlib.suppress(OSError):
-                        content = (entry / part).read_bytes()
-                        for word in self.words:
-                            if word.encode() in content:
-                                self.found.add(f"{part} of {(entry / 'comm').read_text().strip()}")
-
-    def stop(self) -> None:
-        self._ended.set()
-        self.join(10)
-
-
-@contextlib.contextmanager
-def sampling(words: Sequence[str]) -> Iterator[Sampler]:
-    sampler = Sampler(words)
-    sampler.start()
-    try:
-        yield sampler
-    finally:
-        sampler.stop()
 
 
 @pytest.fixture(scope="module")
