@@ -16,12 +16,16 @@ from typing import Any
 
 import pytest
 
+from ansible_collections.rspon.dbcontinuity.plugins.module_utils.engines.scratch import Target
+from ansible_collections.rspon.dbcontinuity.plugins.module_utils.instance import Instance
+from ansible_collections.rspon.dbcontinuity.plugins.module_utils.recoverable import find_source
 from ansible_collections.rspon.dbcontinuity.plugins.module_utils.repository import Repository
 from demo.servers import MariaDBServer, workspace
 from tests.restore_support import cycle, flip, full, newest_artefact, spoilt
 from tests.support import Place, make_place
 
 pytestmark = pytest.mark.engine
+SIMRS = Instance("simrs", "mariadb")
 ROOT = Path(__file__).parent.parent.parent
 
 
@@ -129,3 +133,15 @@ def test_one_instances_failure_is_reported_and_fails_the_play(site: Site) -> Non
 def test_an_active_folder_is_refused(site: Site) -> None:
     out = site.play("-e", f"dbc_scratch_folder={site.place.repository}/x", succeeds=False)
     assert "lies in the repository" in out
+
+
+def test_a_moment_in_the_logs_is_brought_back(site: Site) -> None:
+    found = find_source(Repository.open(site.place.repository), SIMRS, site.place.protection, Target())
+    out = site.play("-e", f"dbc_only=simrs dbc_target=gtid dbc_moment={found.resolved.position}")
+    assert f"simrs: the last transaction in the copy is {found.resolved.position}" in out
+    report = max((site.place.repository / "reports").glob("restore-test-*.txt"), key=os.path.getmtime).read_text()
+    assert f"Titik pemulihan (recovery point)               : gtid {found.resolved.position}" in report
+    out = site.play("-e", "dbc_only=simrs dbc_target=time", "-e", "dbc_moment='2026-11-23 02:30'", succeeds=False)
+    assert "has no UTC offset" in out
+    out = site.play("-e", "dbc_only=simrs dbc_target=time dbc_moment=2001-01-01T00:00:00+07:00", succeeds=False)
+    assert "It can be brought back to" in " ".join(out.split())

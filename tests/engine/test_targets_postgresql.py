@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from ansible_collections.rspon.dbcontinuity.plugins.module_utils.clock import parse_moment
-from ansible_collections.rspon.dbcontinuity.plugins.module_utils.codec import decode_stages
+from ansible_collections.rspon.dbcontinuity.plugins.module_utils.codec import Protection, decode_stages
 from ansible_collections.rspon.dbcontinuity.plugins.module_utils.engines.postgresql import scratch as engine
 from ansible_collections.rspon.dbcontinuity.plugins.module_utils.engines.postgresql.chain import WalChain
 from ansible_collections.rspon.dbcontinuity.plugins.module_utils.engines.postgresql.wal import format_lsn, parse_lsn
@@ -362,3 +362,24 @@ def test_the_newest_log_of_a_busy_server_ends_inside_a_record(monkeypatch: pytes
             assert answer["failed"] == [], said(answer)
             assert 0 < int(rows[0] or 0) < 24_000
             assert int(rows[0] or 0) % 1000 == 0
+            # Nothing ends in these segments, as in an idle server's; but none of them was switched.
+            with server.session() as session:
+                session.run(
+                    "BEGIN; INSERT INTO catat SELECT 100000 + n, repeat(md5(n::text), 60) FROM generate_series(1, 20000) n"
+                )
+                cycle(place, instance)
+                answer = tried(place, folder / "scratch", instance, before_destroy=look)
+            assert answer["failed"] == [], said(answer)
+            assert rows[1] == "24000"
+
+
+def test_a_wrong_key_or_a_damaged_log_is_named_before_anything_is_unpacked(town: Town, tmp_path: Path) -> None:
+    other = tmp_path / "other.key"
+    subprocess.run(["age-keygen", "-o", str(other)], capture_output=True, check=True)
+    target = Target("lsn", town.history["the last one"].position)
+    answer = tried(town.place, town.scratch, town.instance, target=target, protection=Protection((), other))
+    assert codes(answer) == ["decryption-failed"]
+    with spoilt(newest_log(town.place), flip):
+        answer = tried(town.place, town.scratch, town.instance, target=target)
+    assert codes(answer) == ["damaged-log"]
+    assert "destruction" not in answer["instances"]["simrs"]

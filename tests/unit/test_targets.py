@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 import io
-from datetime import datetime, timezone
+from datetime import datetime, timedelta, timezone
 
 import pytest
 
@@ -90,3 +90,17 @@ def test_a_position_belongs_to_its_engine() -> None:
 def test_what_is_no_log_is_said_to_be_none(content: bytes) -> None:
     with pytest.raises(WalError):
         list(WalReader().commits(io.BytesIO(content), 0x1000000))
+
+
+@pytest.mark.parametrize(
+    ("text", "hours"),
+    [
+        ("2026-11-23T02:30:00+07:00", 7),
+        ("2026-11-23T02:30-0330", -3.5),
+        ("2026-11-23 02:30:00.5+07", 7),
+        ("2026-11-23T02:30Z", 0),
+    ],
+)
+def test_the_answer_is_given_in_the_offset_of_the_question(text: str, hours: float) -> None:
+    assert Target.parse("time", text).zone.utcoffset(None) == timedelta(hours=hours)
+    assert Target("time", text).moment == Target.parse("time", text).moment

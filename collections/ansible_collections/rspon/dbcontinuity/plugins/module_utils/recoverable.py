@@ -46,9 +46,9 @@ class Range:
     sets: Sequence[str]
     whole: bool
 
-    def describe(self, zone: Optional[tzinfo] = None) -> str:
-        """Return it as people read it, in UTC where no other zone is given."""
-        begin, end = (each.astimezone(zone or timezone.utc).isoformat() for each in (self.begin, self.end))
+    def describe(self, zone: tzinfo = timezone.utc) -> str:
+        """Return it as people read it."""
+        begin, end = (each.astimezone(zone).isoformat() for each in (self.begin, self.end))
         if not self.lineage:
             return f"{end} (the set {self.sets[0]} alone)"
         where = f", {self.kind} {self.from_position or '(none)'} to {self.to_position or '(none)'}"
@@ -281,21 +281,16 @@ class _Search:
         return _found(self._folder, chain, members, lineage, self._target)
 
     def _outside(self, refused: Optional[NotInChain]) -> InputError:
-        zone = self._target_zone()
-        known = "; ".join(each.describe(zone) for each in self._ranges) or "nothing"
+        known = "; ".join(each.describe(self._target.zone) for each in self._ranges) or "nothing"
         why = f" {refused.message}" if refused else ""
+        remedy = "Name a moment in one of these ranges, or the target latest or set."
+        if self._target.kind == "time" and all(each.end < self._target.moment for each in self._ranges):
+            remedy += " What production has logged since comes with the next log cycle: the playbook ship_logs fetches it now."
         return InputError(
             f"{self._folder.name} cannot be brought to the {self._target.describe()}.{why} It can be brought back to: {known}.",
-            "Name a moment in one of these ranges, or the target latest or set.",
+            remedy,
             {"code": "out-of-range", "ranges": [each.to_json() for each in self._ranges]},
         )
-
-    def _target_zone(self) -> Optional[tzinfo]:
-        """Return the offset in which the moment was asked for, so that the answer is read beside it."""
-        if self._target.kind != "time":
-            return None
-        text = self._target.value
-        return datetime.fromisoformat(text).tzinfo if text[-6:-5] in ("+", "-") else None
 
     def _ambiguous(self, candidates: Sequence[Found]) -> InputError:
         choices = [each.resolved for each in candidates]

@@ -95,6 +95,8 @@ class Trial:
             remedy = "Give the operations key this was encrypted to; the escrow key's holder can bring the other one."
         elif "sequence" in error.details:
             code = "damaged-chain"
+        elif isinstance(error, DamagedError) and "file" in error.details:
+            code = "damaged-log"
         elif isinstance(error, (PipelineError, DamagedError)):
             code = f"{self._now.replace(' ', '-')}-failed"
         elif error.kind == "prerequisite" and {"series", "major"} & set(error.details):

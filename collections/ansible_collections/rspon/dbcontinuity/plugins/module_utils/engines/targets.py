@@ -20,16 +20,16 @@ import re
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import datetime, timedelta, timezone, tzinfo
 from pathlib import Path
 from typing import Any, ClassVar, Optional
 
 from ..clock import iso, parse_moment
 from ..codec import Protection, decode_stages
-from ..errors import InputError
+from ..errors import DamagedError, InputError, PipelineError
 from ..instance import choice
 from ..lineage import LogRecord
-from ..process import Stage
+from ..process import Finished, Stage, failure
 
 TARGET_KINDS = ("latest", "set", "time", "gtid", "lsn")
 # The kinds that name a moment of their own, inside the logs.
@@ -45,6 +45,7 @@ _FORMS = {
 }
 _NAIVE = re.compile(r"\d{4}-\d\d-\d\d[T ]\d\d:\d\d(?::\d\d(?:\.\d+)?)?")
 _CLOCK = re.compile(r"\d\d:\d\d(?::\d\d)?(?:[+-]\d\d:?\d\d|[zZ])?")
+_OFFSET = re.compile(r":\d\d(?:\.\d+)?([+-])(\d\d):?(\d\d)?$")
 _HOURS_ONLY = re.compile(r"([T ]\d\d:\d\d[^+-]*[+-]\d\d)$")
 _EXAMPLE = "2026-09-19T02:30:00+07:00"
 
@@ -94,7 +95,16 @@ class Target:
     @property
     def moment(self) -> datetime:
         """Return a time target's moment, in UTC."""
-        return parse_moment(self.value, "target time")
+        return parse_moment(_checked_time(self.value), "target time")
+
+    @property
+    def zone(self) -> tzinfo:
+        """Return the offset in which a time was named, so that the answer can be read beside it; else UTC."""
+        given = _OFFSET.search(self.value) if self.kind == "time" else None
+        if given is None:
+            return timezone.utc
+        offset = timedelta(hours=int(given.group(2)), minutes=int(given.group(3) or 0))
+        return timezone(-offset if given.group(1) == "-" else offset)
 
     def check_engine(self, name: str, engine: str) -> None:
         """Refuse a position of another engine than the instance's.
@@ -218,6 +228,30 @@ class Chain:
     def log_stages(self, record: LogRecord) -> list[Stage]:
         """Return the stages that give a log's content."""
         return decode_stages(record.values["layers"], self.protection, self.folder / record.artefact)
+
+
+FROM_COPY = "Take it from a copy of the repository, or name a moment before it."
+
+
+def check_read(record: LogRecord, ended: Sequence[Finished], sha256: str) -> None:
+    """Say what is wrong with a log that was read to its end.
+
+    :param ended: how the stages that decoded it ended, and *sha256* of what they gave.
+    :raises PipelineError: if the private key does not open it.
+    :raises DamagedError: if it cannot be decoded, or is not the one that was archived.
+    """
+    details: dict[str, object] = {"file": record.name}
+    if not all(stage.ok for stage in ended):
+        error = failure(ended)
+        if "no identity matched" in error.message:
+            raise PipelineError(error.message, error.remedy, {**error.details, **details})
+        raise DamagedError(f"The log {record.name} cannot be read: {error.message}", FROM_COPY, details)
+    if sha256 != record.values["plain_sha256"]:
+        raise DamagedError(
+            f"The log {record.name} is not the one that was archived: its content has another SHA-256.",
+            FROM_COPY,
+            details,
+        )
 
 
 class NotInChain(InputError):

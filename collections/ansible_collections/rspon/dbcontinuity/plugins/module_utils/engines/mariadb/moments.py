@@ -18,16 +18,13 @@ from datetime import datetime
 from typing import Any, BinaryIO, ClassVar, Optional, cast
 
 from ...clock import parse_moment
-from ...errors import DamagedError, PipelineError
 from ...lineage import LogRecord
-from ...process import Pipeline, failure
-from ..targets import Chain, Moments, Neighbour, NotInChain, Resolved, Target
+from ...process import Pipeline
+from ..targets import Chain, Moments, Neighbour, NotInChain, Resolved, Target, check_read
 from .binlog import BinlogReader, Group, moment
 from .binlog_server import split_name
 from .gtid import Gtid, GtidState
 from .scratch import MariaDBScratch
-
-_FROM_COPY = "Take it from a copy of the repository, or name a moment before it."
 
 
 @dataclass
@@ -214,17 +211,7 @@ def _groups(chain: Chain, record: LogRecord) -> Generator[tuple[Group, BinlogRea
         for group in reader.groups():
             yield group, reader
         ended = pipeline.wait()
-    if not all(stage.ok for stage in ended):
-        error = failure(ended)
-        raise PipelineError(
-            f"The log {record.name} cannot be read: {error.message}", _FROM_COPY, {**error.details, "file": record.name}
-        )
-    if reader.summary.sha256 != record.values["plain_sha256"]:
-        raise DamagedError(
-            f"The log {record.name} is not the one that was archived: its content has another SHA-256.",
-            _FROM_COPY,
-            {"file": record.name},
-        )
+    check_read(record, ended, reader.summary.sha256)
 
 
 # -- what leads there --

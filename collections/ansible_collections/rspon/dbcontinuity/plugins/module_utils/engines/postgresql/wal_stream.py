@@ -62,6 +62,11 @@ class WalReader:
         self._remaining = 0  # bytes of it still to come
         self._head = b""
 
+    @property
+    def inside_a_record(self) -> bool:
+        """Return whether the segment read last ends before its last record does."""
+        return self._remaining > 0
+
     def commits(self, stream: BinaryIO, address: int) -> Iterator[Commit]:
         """Give the commits that end in a segment, in order.
 
