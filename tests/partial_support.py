@@ -33,6 +33,8 @@ from ansible_collections.rspon.dbcontinuity.plugins.module_utils.throwaway impor
 from demo.server import Server
 from tests.support import Place
 
+# Sample databases of others, where they lie beside the project.
+SAMPLES = Path(__file__).parent.parent.parent / "shared" / "data"
 RUN = "20261123T170000Z-ab12cd34"
 WORD = "20261123t170000z_ab12cd34"
 

@@ -18,7 +18,7 @@ from typing import Any, Optional
 
 from ..channel import Channel
 from ..durable import read_json, write_json
-from ..errors import InputError
+from ..errors import InputError, PipelineError
 from ..instance import Instance
 from ..scope import Scope
 
@@ -123,6 +123,16 @@ class Item:
             "orphans": list(self.orphans),
             "notes": list(self.notes),
         }
+
+
+class Unsettled(PipelineError):
+    """The link broke while a transaction was ended, and production does not answer: nobody knows yet how it ended."""
+
+    def __init__(self, first: str, second: str) -> None:
+        super().__init__(
+            f"{first} Whether the exchange was made is not known: {second}",
+            "Once production answers, plan the same restore again: its difference tells.",
+        )
 
 
 class Journal:

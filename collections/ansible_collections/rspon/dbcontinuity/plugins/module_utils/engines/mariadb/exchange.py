@@ -13,12 +13,12 @@ copy's. The events carry the flag that no foreign key is checked, so nothing cas
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
-from ...errors import PipelineError, PrerequisiteError
+from ...errors import ContinuityError, PipelineError, PrerequisiteError
 from ...process import Stage, run
-from ..partial import NOTHING, Item
+from ..partial import NOTHING, Item, Unsettled
 from ..production import Cut, Session, fetch
 from ..program import program_stage
 from . import binlog_statements
@@ -57,6 +57,8 @@ class Exchange:
             try:
                 self._once(on_progress)
                 return [item for item, _table in self._all]
+            except Unsettled:
+                raise
             except PipelineError as error:
                 again = words_of(error, "changed") or any(words in error.message for words in _TRY_AGAIN)
                 if not again:
@@ -93,7 +95,9 @@ class Exchange:
             events[table] = self._write_events(table, now, copy)
         after = {table: sides.copy_totals(table) for table in mine}
         orphans = Orphans(sides, mine)
+        sequences = self._sequences(mine)
         path, _position = next(iter(events.values()))
+        committing = False
         with sides.session() as session:
             try:
                 session.say(
@@ -110,19 +114,41 @@ class Exchange:
                 for table in mine:
                     session.say(stop_unless(table, after[table], "differs", locking=True))
                 session.say(orphans.script({table.sql for table in mine}))
-                session.say("COMMIT;\n" + self._sequences(mine) + f"SELECT {mark('done', literal('true'))};\n")
-                answer = session.finish()
+                last = f"COMMIT;\nSELECT {mark('done', literal('true'))};\n{sequences}"
+                committing = True
+                session.say(last)
+                if ("done", True) not in session.finish():
+                    raise PipelineError("Production did not confirm the exchange.", "")
             except Cut:
-                error = session.ended()
-                raise orphans.judged(error, self._note(session), _UNTOUCHED) from None
+                self._ended(session, session.ended(), orphans, after if committing else {})
             except PipelineError as error:
-                raise orphans.judged(error, self._note(session), _UNTOUCHED) from None
+                self._ended(session, error, orphans, after if committing else {})
         self._note(session)
-        if ("done", True) not in answer:
-            raise PipelineError(
-                "Production did not confirm the exchange; it may have been made.",
-                "Plan the same restore again: its difference tells.",
-            )
+
+    def _ended(self, session: Session, error: PipelineError, orphans: Orphans, after: Mapping[Table, str]) -> None:
+        """Return if the exchange was made in spite of a failure.
+
+        :param after: what the tables hold then; empty where COMMIT was not sent.
+        :raises Unsettled: if nobody can tell.
+        :raises ContinuityError: the failure itself; production was not changed.
+        """
+        if ("done", True) in session.marks():
+            self._pairs[0][0].notes.append(f"The rows were exchanged; moving sequences failed then: {error.message}")
+            return
+        stopped = any(words_of(error, word) for word in ("changed", "differs", "orphans"))
+        if not after or stopped or not self._made(error, after):
+            raise orphans.judged(error, self._note(session), _UNTOUCHED)
+
+    def _made(self, error: PipelineError, after: Mapping[Table, str]) -> bool:
+        """Return whether production holds what it should after the exchange, waiting for a transaction that still ends."""
+        try:
+            for table, wanted in after.items():
+                rows = self._sides.ask(f"SELECT {table.totals} FROM {table.sql} LOCK IN SHARE MODE;")
+                if rows[0][0] != wanted:
+                    return False
+        except ContinuityError as second:
+            raise Unsettled(error.message, second.message) from None
+        return True
 
     def _item(self, table: Table) -> Item:
         return next(item for item, each in self._pairs if each == table)
@@ -238,8 +264,11 @@ class Exchange:
 
     def _sequences(self, mine: Sequence[Table]) -> str:
         """Return statements that move the sequences of defaults forward; SETVAL never moves one back."""
-        return "".join(
-            f"SELECT SETVAL({sequence}, (SELECT IFNULL(MAX({quoted(column)}), 0) FROM {table.sql}));\n"
-            for table in mine
-            for column, sequence in table.sequences
-        )
+        made = []
+        for table in mine:
+            for column, sequence in table.sequences:
+                source = self._sides.rows_of(table)
+                highest = self._sides.ask_copy(f"SELECT MAX({quoted(column)}) FROM {source};")[0][0]
+                if highest is not None:
+                    made.append(f"SELECT SETVAL({sequence}, {int(highest)});\n")
+        return "".join(made)

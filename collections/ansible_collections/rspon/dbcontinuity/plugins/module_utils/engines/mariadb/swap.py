@@ -37,6 +37,8 @@ _OUTSIDE = """SELECT CONCAT(TABLE_SCHEMA, '.', TABLE_NAME, ' (', CONSTRAINT_NAME
 _MOVABLE = """SELECT TABLE_NAME FROM information_schema.TABLES WHERE TABLE_SCHEMA = {0}
  AND TABLE_TYPE IN ('BASE TABLE', 'SYSTEM VERSIONED', 'SEQUENCE') ORDER BY TABLE_NAME;"""
 LOADING, EXCHANGING = "loading", "exchanging"
+# Held by a session as long as the server works for it, also when its client is gone: whoever goes back waits for that.
+_ALONE = "DO GET_LOCK('dbcontinuity restore', 600);\n"
 
 
 class Swap:
@@ -138,7 +140,7 @@ class Swap:
         with sides.session() as session:
             try:
                 session.say(
-                    f"{SETTINGS}CREATE DATABASE {quoted(under)} {self._charset(database)};\nUSE {quoted(under)};\n"
+                    f"{SETTINGS}{_ALONE}CREATE DATABASE {quoted(under)} {self._charset(database)};\nUSE {quoted(under)};\n"
                     "SET SESSION foreign_key_checks = 0;\n"
                 )
                 session.pour([dumps.definitions(sides, database, views)])
@@ -173,7 +175,7 @@ class Swap:
         views = _names(sides.ask_copy(f"{_LISTS['VIEW'].format(literal(database))};"))
         with sides.session() as session:
             try:
-                session.say(f"{SETTINGS}SET SESSION foreign_key_checks = 0;\n")
+                session.say(f"{SETTINGS}{_ALONE}SET SESSION foreign_key_checks = 0;\n")
                 if whole.in_production:
                     session.say(f"CREATE DATABASE {quoted(whole.kept)} {self._charset(database)};\n")
                     session.say(self._dropped(database, journal.values["programs"]))
@@ -239,10 +241,11 @@ class Swap:
             return {}
         sides = self._sides
         database, under, kept = str(values["database"]), str(values["unfinished"]), str(values["kept"])
+        sides.ask(_ALONE)
         there = sides.databases(of_copy=False)
         with sides.session() as session:
             try:
-                session.say(f"{SETTINGS}SET SESSION foreign_key_checks = 0;\n")
+                session.say(f"{SETTINGS}{_ALONE}SET SESSION foreign_key_checks = 0;\n")
                 if values["step"] == EXCHANGING:
                     self._back(session, values, there)
                 if kept and kept in there:

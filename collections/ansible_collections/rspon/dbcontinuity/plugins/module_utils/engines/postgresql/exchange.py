@@ -14,11 +14,11 @@ A table that is gone is made anew in the same transaction, with the keys, views 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
-from ...errors import PipelineError, PrerequisiteError
+from ...errors import ContinuityError, PipelineError, PrerequisiteError
 from ...process import Stage
-from ..partial import NOTHING, RECREATE, Item
+from ..partial import NOTHING, RECREATE, Item, Unsettled
 from ..production import Cut, Session
 from .recreate import Recreation
 from .sides import Sides, order_of, stop_unless, words_of
@@ -57,6 +57,8 @@ class Exchange:
             try:
                 self._once(database, present, recreation, on_progress)
                 return [item for item, _table in self._all]
+            except Unsettled:
+                raise
             except PipelineError as error:
                 again = words_of(error, "changed") or any(words in error.message for words in _TRY_AGAIN)
                 if not again or attempt + 1 == self._sides.order.attempts:
@@ -88,6 +90,8 @@ class Exchange:
         gone = recreation.tables if recreation else ()
         keys = self._keys(database, [*present, *gone], recreation)
         before = {table: sides.laid_totals(table, number) for table, number in laid.items()}
+        after = {table: sides.totals(table, of_copy=True) for table in (*present, *gone)}
+        committing = False
         with sides.session() as session:
             try:
                 session.say(f"{connect(database)}BEGIN;\nSET LOCAL lock_timeout = '{sides.order.lock_seconds}s';\n")
@@ -104,30 +108,50 @@ class Exchange:
                         session.say("SET LOCAL session_replication_role = replica;\n")
                 for table in present:
                     self._rows(session, table, laid[table], before[table], on_progress)
-                for table in (*present, *gone):
-                    wanted = literal(sides.totals(table, of_copy=True))
-                    session.say(stop_unless(f"({table.totals}) = {wanted}", "differs"))
+                for table, wanted in after.items():
+                    session.say(stop_unless(f"({table.totals}) = {literal(wanted)}", "differs"))
                 self._validate(session, keys, {table.ident for table in (*present, *gone)})
                 if recreation is not None:
                     session.say("SET LOCAL session_replication_role = origin;\n")
                     session.say(recreation.afterwards())
                 for table in present:
                     session.say(_sequences(table))
-                session.say(f"COMMIT;\nSELECT {mark('done', 'true')};\n")
-                answer = session.finish()
+                last = f"COMMIT;\nSELECT {mark('done', 'true')};\n"
+                committing = True
+                session.say(last)
+                if ("done", True) not in session.finish():
+                    raise PipelineError("Production did not confirm the exchange.", "")
             except Cut:
-                error = session.ended()
-                self._note_orphans(session)
-                raise self._judged(error) from None
+                self._ended(session, session.ended(), after if committing else {})
             except PipelineError as error:
-                self._note_orphans(session)
-                raise self._judged(error) from None
-        if ("done", True) not in answer:
-            raise PipelineError(
-                "Production did not confirm the exchange; it may have been made.",
-                "Plan the same restore again: its difference tells.",
-            )
+                self._ended(session, error, after if committing else {})
         self._note_orphans(session)
+
+    def _ended(self, session: Session, error: PipelineError, after: Mapping[Table, str]) -> None:
+        """Return if the exchange was made in spite of a failure.
+
+        :param after: what the tables hold then; empty where COMMIT was not sent.
+        :raises Unsettled: if nobody can tell.
+        :raises ContinuityError: the failure itself; production was not changed.
+        """
+        self._note_orphans(session)
+        stopped = any(words_of(error, word) for word in ("changed", "differs", "orphans"))
+        if ("done", True) not in session.marks() and (not after or stopped or not self._made(error, after)):
+            raise self._judged(error)
+
+    def _made(self, error: PipelineError, after: Mapping[Table, str]) -> bool:
+        """Return whether production holds what it should after the exchange, waiting for a transaction that still ends."""
+        sides = self._sides
+        try:
+            for table, wanted in after.items():
+                if sides.production_table(table) is None:
+                    return False
+                wait = f"BEGIN; LOCK TABLE {table.source} IN SHARE MODE; {table.totals}; COMMIT;"
+                if [wanted] not in sides.ask(wait, table.database):
+                    return False
+        except ContinuityError as second:
+            raise Unsettled(error.message, second.message) from None
+        return True
 
     def _keys(self, database: str, touched: Sequence[Table], recreation: Recreation | None) -> list[ForeignKey]:
         names = {table.ident for table in touched}
