@@ -326,6 +326,11 @@ def test_what_is_not_allowed_is_refused_and_nothing_is_touched(site: Site) -> No
         site.channel.look(Instance("tanpa", "mariadb"))
     with pytest.raises(PipelineError, match="has no place for 17000"):
         site.channel.begin(SIMRS, site.next_run(), {"parts": ["data", "17000"]})
+    run = site.next_run()
+    site.channel.begin(SIMRS, run, {**site.spec, "log_name": "../../../tmp/x"})
+    with pytest.raises(PipelineError, match="cannot be meant"):
+        site.channel.receive(SIMRS, run, "data", site.new)
+    site.channel.clean(SIMRS, run)
     for verb in ("swap", "back"):
         with pytest.raises(PipelineError, match="is not open on production; open: none"):
             getattr(site.channel, verb)(SIMRS, site.next_run())

@@ -41,7 +41,7 @@ from demo.servers import MariaDBServer, workspace
 from demo.workload import Workload
 from tests.restore_full_support import allow_restore, channel, instruct, order, shipped, siblings
 from tests.restore_support import cut, cycle, flip, full, gone, newest_artefact, newest_log, spoilt, tried
-from tests.support import Place, make_place
+from tests.support import SHIP_GRANTS, Place, make_place
 
 pytestmark = pytest.mark.engine
 
@@ -175,6 +175,26 @@ def test_a_moment_on_either_side_of_a_restore_stays_recoverable(site: Site) -> N
     assert "zaman baru" in site.notes()
     assert len(siblings(site.server.datadir)) == 4
     assert answer["follow_ups"]
+    full(site.place, site.instance)
+
+
+def test_the_stream_brings_back_what_no_cycle_has_fetched_from_a_production_that_is_gone(site: Site) -> None:
+    cycle(site.place, site.instance)
+    assert wait_until(site.streaming, 90)
+    site.commit("hanya di aliran 1")
+    newest = site.commit("hanya di aliran 2")
+    staging = Repository.open(site.place.repository).instance("simrs").staging
+    assert wait_until(lambda: any(b"aliran 2" in path.read_bytes() for path in staging.rglob("mariadb-bin.*")), 60)
+    site.server.kill9()
+    (site.server.datadir / "ibdata1").unlink()
+    request = site.order()
+    assert plan(request)["plan"]["unproven"].startswith(f"{newest} of ")
+    answer = restore(request, Progress())
+    assert answer["source"]["unproven"].startswith(f"{newest} of ")
+    assert any("unproven" in note for note in answer["notes"])
+    assert "hanya di aliran 1" in site.notes()
+    assert "hanya di aliran 2" in site.notes()
+    assert answer["resolved"]["position"] == newest
     full(site.place, site.instance)
 
 
@@ -345,6 +365,33 @@ def test_new_data_that_fail_leave_production_on_the_old(site: Site, monkeypatch:
     assert last["data"]["findings"][0]["code"] == "exchange-failed"
     cycle(site.place, site.instance)  # its history goes on
     assert restore(request, Progress())["result"] == "succeeded"  # one instruction covers the second try
+
+
+def test_accounts_come_back_as_they_were_and_the_report_says_so(site: Site) -> None:
+    full(site.place, site.instance)
+    cycle(site.place, site.instance)
+    credentials = site.place.root / "credentials" / "simrs"
+    before = credentials.read_text()
+    account = site.server.account("dbc_ship", SHIP_GRANTS)  # with another password than the set has
+    credentials.unlink()
+    account.option_file(credentials)
+    try:
+        answer = site.restored(Target("set"))
+        assert any("run the playbook site" in each and "refused" in each for each in answer["follow_ups"])
+    finally:
+        credentials.write_text(before)
+
+
+def test_a_file_system_mounted_inside_the_data_is_refused(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    look = Channel.look
+
+    def mounted(*of: Any) -> dict[str, Any]:
+        seen = look(*of)
+        seen["parts"]["data"]["mounts"] = ["/var/lib/mysql/simrs"]
+        return seen
+
+    monkeypatch.setattr(Channel, "look", mounted)
+    refused(site, PrerequisiteError, "/var/lib/mysql/simrs is a file system of its own inside the data", site.order())
 
 
 # -- parts --

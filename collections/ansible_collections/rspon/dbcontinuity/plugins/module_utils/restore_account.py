@@ -64,6 +64,7 @@ def described(
             "version": values["server"]["version"],
             "logs": len(plan.source.logs),
             "last_log": plan.source.logs[-1].name if plan.source.logs else "",
+            "unproven": plan.unproven,
         },
         "started_at": iso(plan.now),
         "lost": lost,

@@ -9,7 +9,7 @@ import hashlib
 import json
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -18,8 +18,9 @@ from .channel import Channel
 from .clock import iso
 from .durable import existing_parent, free_bytes
 from .engines.base import Problem
-from .engines.restore import FullRestore
+from .engines.restore import FullRestore, Tail
 from .engines.scratch import Source, Target, needed_bytes
+from .engines.targets import Neighbour
 from .errors import PrerequisiteError
 from .recoverable import Found
 
@@ -67,6 +68,7 @@ class RestorePlan:
     :param found: the set, the logs, the moment.
     :param full: the engine's part of a full restore, and what was seen on production.
     :param folder: the non-active folder on this host.
+    :param unproven: how far the stream beyond the proven chain goes; empty where it is not used.
     """
 
     found: Found
@@ -79,6 +81,7 @@ class RestorePlan:
     journal: Mapping[str, Any] = field(default_factory=dict)
     scope: Sequence[str] = FULL
     mode: str = "replace"
+    unproven: str = ""
 
     @property
     def source(self) -> Source:
@@ -193,6 +196,7 @@ class RestorePlan:
             "made_at": values["finished_at"],
             "resolved": self.found.resolved.to_json(),
             "logs": len(self.source.logs),
+            "unproven": self.unproven,
             "log_bytes": self.source.log_bytes,
             "content_bytes": self.source.content_bytes,
             "steps": self.steps(),
@@ -279,7 +283,7 @@ class FullPlan(RestorePlan):
         return {**super().seconds(), "sending": copied / self.rates.send}
 
     def problems(self) -> Sequence[Problem]:
-        return [*self.full.problems(), *super().problems()]
+        return [*self.full.problems(), *self.full.mounts_within(), *super().problems()]
 
     def remarks(self) -> list[str]:
         said = [*self.full.remarks(), *super().remarks()]
@@ -303,3 +307,24 @@ class FullPlan(RestorePlan):
             *(["start the server, and wait until it answers"] if service else []),
             *(["end this history of the logs: status is red until a new full backup is made"] if service else []),
         ]
+
+
+def with_tail(found: Found, tail: Tail) -> Found:
+    """Return what brings the copy to the end of the stream, beyond what is proven."""
+    logs = [*found.source.logs, *tail.records]
+    note = (
+        f"The newest {tail.transactions if tail.transactions is not None else ''} transactions, up to {tail.position} of"
+        f" {iso(tail.moment)}, come from the stream and are unproven: nobody can say whether production had more."
+    )
+    resolved = replace(
+        found.resolved,
+        position=tail.position,
+        moment=tail.moment,
+        before=Neighbour(tail.moment, tail.position),
+        after=None,
+        logs=logs,
+        stop=tail.stop,
+        notes=[*found.resolved.notes, note.replace("  ", " ")],
+    )
+    source = replace(found.source, logs=logs, stop=tail.stop)
+    return replace(found, source=source, resolved=resolved, recoverable_to=max(found.recoverable_to, tail.moment))

@@ -153,6 +153,8 @@ def _check_stored(found: Found) -> None:
     for artefact in found.source.artefacts:
         _whole(found.source.folder / artefact.name, artefact.size, artefact.sha256)
     for record in found.source.logs:
+        if record.values.get("staged"):
+            continue
         path = found.source.logs_folder / record.artefact
         _whole(path, int(record.values["size"]), str(record.values["sha256"]))
 
@@ -255,8 +257,10 @@ class FullRun:
             "actual_seconds": round(self.steps.elapsed, 3),
         }
         self.evidence["answered_at"] = iso(utc_now())
+        sizes = self.plan.full.look["parts"]
         self.evidence["kept"] = [
-            {"what": f"old data of {name}", "path": place["old"]} for name, place in done["parts"].items()
+            {"what": f"old data of {name}", "path": place["old"], "bytes": int(sizes.get(name, {}).get("bytes") or 0)}
+            for name, place in done["parts"].items()
         ]
         self.evidence["stop_seconds"], self.evidence["start_seconds"] = done["stop_seconds"], done["start_seconds"]
 

@@ -257,7 +257,8 @@ remedy:
   returned: on failure
   type: str
 details:
-  description: Values that belong to the failure.
+  description:
+    - Values that belong to the failure. Once production was to be restored, C(result) says in which state it is, and C(report), C(report_text) are as above.
   returned: on failure
   type: dict
 """

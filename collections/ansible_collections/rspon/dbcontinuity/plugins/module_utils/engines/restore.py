@@ -12,11 +12,13 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, Optional
 
 from ..errors import AccessError, PrerequisiteError
 from ..instance import Instance
+from ..lineage import LogRecord
 from .base import Problem
 from .scratch import ScratchServer, Source
 
@@ -33,6 +35,21 @@ class Part:
     name: str
     path: str
     share: float = 1.0
+
+
+@dataclass(frozen=True)
+class Tail:
+    """What the stream holds beyond the proven chain, up to its last whole transaction; unproven.
+
+    :param records: as if they were archived, the files standing in staging (``staged``).
+    :param stop: as of :class:`Source`.
+    """
+
+    records: Sequence[LogRecord]
+    stop: Mapping[str, Any]
+    position: str
+    moment: datetime
+    transactions: Optional[int] = None
 
 
 class FullRestore(ABC):
@@ -71,6 +88,10 @@ class FullRestore(ABC):
     def folders(self, settled: Path) -> Mapping[str, Path]:
         """Return by part the folder of the settled copy whose content it gets."""
 
+    def unproven(self, staging: Path) -> Optional[Tail]:
+        """Return what the stream in *staging* holds beyond the logs of the source; None where that is nothing."""
+        return None
+
     def resume(self, *, shipping: bool) -> Sequence[str]:
         """Let the log be shipped again once production runs on the new data; return what was done or is left to do.
 
@@ -81,6 +102,20 @@ class FullRestore(ABC):
     def part_path(self, name: str) -> str:
         """Return where production has a part that it has now."""
         return str(self.look["parts"][name]["path"])
+
+    def mounts_within(self) -> Sequence[Problem]:
+        """Return what speaks against an exchange where file systems are mounted inside what is exchanged."""
+        present = self.look["parts"]
+        found = [mount for each in self.parts() for mount in present.get(each.name, {}).get("mounts", [])]
+        return [
+            Problem(
+                f"{mount} is a file system of its own inside the data: after an exchange it would come back at the next boot,"
+                " over the restored data.",
+                "Take it out of the data directory (a link to it is no hindrance), or restore by hand as"
+                " docs/restore-by-hand.md shows.",
+            )
+            for mount in found
+        ]
 
     def mounted(self) -> Sequence[str]:
         """Return the folders to be exchanged that are mount points."""

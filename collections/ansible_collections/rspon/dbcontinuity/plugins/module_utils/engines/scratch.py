@@ -21,7 +21,7 @@ from ..hashed import hashed_stages
 from ..instance import Instance
 from ..lineage import LogRecord
 from ..manifest import Artefact
-from ..process import Stage
+from ..process import Stage, find_tool
 from ..stored import unpack_stages
 from ..throwaway import Sandbox
 from .targets import Target
@@ -73,6 +73,8 @@ class Source:
     def log_stages(self, record: LogRecord) -> list[Stage]:
         """Return the stages that give a log's content."""
         path = self.logs_folder / record.artefact
+        if record.values.get("staged"):  # the stream's own file, which nothing has archived yet
+            return [Stage((find_tool("cat", "coreutils"), str(path)))]
         if self.hashed:
             size, sha256 = int(record.values["size"]), str(record.values["sha256"])
             return hashed_stages(path, size, sha256, record.values["layers"], self.protection)

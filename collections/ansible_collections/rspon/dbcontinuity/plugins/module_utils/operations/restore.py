@@ -19,7 +19,7 @@ from ..actor import describe_actor
 from ..approvals.gate import Asked, require_instruction, under_instruction
 from ..approvals.officials import OFFICIALS_FILE
 from ..channel import Channel
-from ..clock import utc_now
+from ..clock import iso, utc_now
 from ..codec import Protection
 from ..engines.partial import Order
 from ..engines.registry import engines_for
@@ -35,7 +35,7 @@ from ..recoverable import ranges as recoverable_ranges
 from ..repository import InstanceFolder, Repository
 from ..restore_account import ACTIVITY, described, failed, finish
 from ..restore_evidence import Expectations
-from ..restore_plan import FullPlan, Rates, RestorePlan
+from ..restore_plan import FullPlan, Rates, RestorePlan, with_tail
 from ..restore_report import known_zone
 from ..restore_run import SWAPPED, UNDER_WAY, FullRun, Steps, after_swap
 from ..scope import FULL, Scope, parse_all
@@ -138,7 +138,7 @@ def plan(request: RestoreRequest, progress: Optional[Progress] = None) -> dict[s
     repository = _checked(request)
     look = request.channel.look(request.instance)
     try:
-        made = _plan(request, repository, look)
+        made = _plan(request, repository, look, fetched=bool(look.get("answers")))
     except InputError as error:
         if error.details.get("code") != "out-of-range" or not look.get("answers"):
             raise
@@ -187,12 +187,13 @@ def restore(request: RestoreRequest, progress: Progress) -> dict[str, Any]:
     with exclusive(folder.path / ".lock-restore", f"restore of {folder.name}"):
         with steps.step("looking"):
             look = request.channel.look(request.instance)
-        notes = []
+        notes = [] if look.get("answers") else ["Production's server does not answer: its last log was not fetched."]
         # Behind an exchange that was not finished it is another history already.
         if look.get("answers") and (look.get("journal") or {}).get("phase") != SWAPPED:
             with steps.step("fetching the last log"):
                 notes = _last_log(request)
-        made = _plan(request, repository, look)
+        fetched = not notes
+        made = _plan(request, repository, look, fetched=fetched)
         journal = made.journal
         mine = dict(journal.get("spec") or {}).get("record") == request.record
         if journal.get("phase") == SWAPPED and mine:
@@ -204,7 +205,7 @@ def restore(request: RestoreRequest, progress: Progress) -> dict[str, Any]:
         made.require()
         healed = _heal(request, folder, made)
         if healed:
-            made = _plan(request, repository, request.channel.look(request.instance))
+            made = _plan(request, repository, request.channel.look(request.instance), fetched=fetched)
             made.require()
         return _restore(request, repository, folder, made, steps, [*healed, *notes])
 
@@ -220,7 +221,13 @@ def _checked(request: RestoreRequest) -> Repository:
     return repository
 
 
-def _plan(request: RestoreRequest, repository: Repository, look: Mapping[str, Any]) -> RestorePlan:
+def _plan(
+    request: RestoreRequest, repository: Repository, look: Mapping[str, Any], *, fetched: bool = True
+) -> RestorePlan:
+    """Plan it.
+
+    :param fetched: whether production's log is in the chain to its end; else the stream's rest serves the newest moment.
+    """
     found = find_source(
         repository, request.instance, request.protection, request.target, request.set_name, request.lineage
     )
@@ -228,6 +235,13 @@ def _plan(request: RestoreRequest, repository: Repository, look: Mapping[str, An
         known = [*found.source.histories, {"timeline": look["timeline"]}]
         found = replace(found, source=replace(found.source, histories=known))
     full = FULL_RESTORE[request.instance.engine](request.instance, found.source, look)
+    unproven = ""
+    if request.target.kind == "latest" and not fetched and found.lineage is not None and not found.lineage.broken:
+        tail = full.unproven(repository.instance(request.instance.name).staging)
+        if tail is not None:
+            found = with_tail(found, tail)
+            full = FULL_RESTORE[request.instance.engine](request.instance, found.source, look)
+            unproven = f"{tail.position} of {iso(tail.moment)}"
     test, last = _measured(repository.ledger, request.instance.name)
     kind = FullPlan if request.whole else RestorePlan
     return kind(
@@ -241,6 +255,7 @@ def _plan(request: RestoreRequest, repository: Repository, look: Mapping[str, An
         look.get("journal") or {},
         request.scope_texts,
         "replace" if request.whole else request.mode,
+        unproven,
     )
 
 
@@ -326,7 +341,9 @@ def _restore(
             instruction.used()
         except BaseException as error:
             failed(work, error)
-            finish(repository, work.evidence, steps, request.zone)
+            told = finish(repository, work.evidence, steps, request.zone)
+            if isinstance(error, ContinuityError):
+                error.details.update({key: told[key] for key in ("run", "result", "report", "report_text")})
             raise
         work.evidence["result"] = "succeeded"
         return finish(repository, work.evidence, steps, request.zone)

@@ -71,6 +71,8 @@ ENVIRONMENT = {
 _NAME = re.compile(r"[a-z0-9](?:[a-z0-9._-]{0,61}[a-z0-9])?")
 _RUN = re.compile(r"[A-Za-z0-9][A-Za-z0-9-]{3,62}")
 _PART = re.compile(r"[a-z0-9]{1,40}")
+_LOG_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,200}")
+_GTID = re.compile(r"\d{1,10}-\d{1,10}-\d{1,20}")
 _VARIABLES = (
     "version",
     "log_bin",
@@ -251,15 +253,15 @@ def _is_there(path: str) -> bool:
 
 def _rename(source: str, target: str) -> None:
     os.rename(source, target)
-    for folder in {os.path.dirname(source), os.path.dirname(target)}:
+    for folder in sorted({os.path.dirname(source), os.path.dirname(target)}):
         sync_folder(Path(folder))
 
 
 def undo(moves: Sequence[Sequence[str]]) -> None:
     """Take back those of the renames that were made, last first."""
-    for source, target in reversed(moves):
-        if _is_there(target) and not _is_there(source):
-            _rename(target, source)
+    for first, then in reversed(moves):
+        if _is_there(then) and not _is_there(first):
+            _rename(then, first)
 
 
 # -- the journal --
@@ -545,14 +547,22 @@ class MariaDB(Engine):
         return Path(os.path.realpath(folder)) if folder and os.path.realpath(folder) != data else None
 
     def received(self, root: Root, spec: Mapping[str, Any]) -> None:
+        if not spec.get("log_name"):
+            return
+        if not _LOG_NAME.fullmatch(spec["log_name"]) or not all(_GTID.fullmatch(each) for each in self._state(spec)):
+            raise Refusal("the name of the binary logs, or the state they begin in, cannot be meant")
         # A server that finds this file and no binary log takes its state over before it lets anybody in.
-        if spec.get("log_name") and root.part == ("logs" if self.log_folder is not None else "data"):
+        if root.part == ("logs" if self.log_folder is not None else "data"):
             state = root.new / f"{spec['log_name']}.state"
-            state.write_text("".join(f"{gtid}\n" for gtid in spec.get("gtid_binlog_state", [])))
+            state.write_text("".join(f"{gtid}\n" for gtid in self._state(spec)))
             owner = self.owner()
             if os.geteuid() == 0:
                 os.chown(state, owner.pw_uid, owner.pw_gid)
             state.chmod(0o660)
+
+    @staticmethod
+    def _state(spec: Mapping[str, Any]) -> list[str]:
+        return [str(each) for each in spec.get("gtid_binlog_state", [])]
 
     def client(self, database: str) -> tuple[list[str], dict[str, Any]]:
         option_file = self.settings.get("admin_option_file")
@@ -613,6 +623,8 @@ class PostgreSQL(Engine):
         known = self.tablespaces()
         for part, place in sorted(spec.get("tablespaces", {}).items()):
             path = Path(os.path.realpath(place))
+            if not re.fullmatch(r"\d{1,10}", str(part)) or path == data or data in path.parents or path in data.parents:
+                raise Refusal(f"{place} cannot be the place of a tablespace {part} of {self.name}")
             fits = known.get(str(part)) == str(path)
             if not fits and (not path.is_absolute() or (path.exists() and not self._empty(path))):
                 raise Refusal(f"{place} is no tablespace {part} of {self.name}, and not empty: nothing is put there")
@@ -773,6 +785,7 @@ def look(engine: Engine) -> dict[str, Any]:
             "bytes": size_below(root.path) if exists else 0,
             "free_bytes": root.free_bytes(),
             "device": root.device(),
+            "mounts": sorted(each for each in mount_points() if each.startswith(f"{root.path}/")),
         }
         inside = root.path.glob(f".{MARK}*/*") if root.mounted else ()
         for path in sorted([*root.path.parent.glob(f"{root.path.name}.{MARK}*"), *inside]):

@@ -12,15 +12,17 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Optional
 
-from ...errors import PipelineError
+from ...errors import AccessError, ContinuityError, PipelineError
 from ..base import Problem
-from ..restore import FullRestore, Part
+from ..restore import FullRestore, Part, Tail, say_access
 from ..scratch import ScratchServer
 from .binlog_server import split_name
+from .client import MariaDBClient
 from .inspect import series
 from .scratch import MariaDBScratch
+from .stream import staged_tail
 
 # What mariadb-backup leaves for itself.
 _OF_THE_BACKUP = ("xtrabackup_*", "mariadb_backup_*", "backup-my.cnf")
@@ -101,6 +103,18 @@ class MariaDBFullRestore(FullRestore):
         if not name:
             raise PipelineError(f"The name of the binary logs cannot be told from {file!r}.", "Report this.")
         return name
+
+    def unproven(self, staging: Path) -> Optional[Tail]:
+        return staged_tail(self.source, staging)
+
+    def resume(self, *, shipping: bool) -> Sequence[str]:
+        try:
+            MariaDBClient(self.instance).value("SELECT 1;")
+        except AccessError as error:
+            return [say_access(error)]
+        except ContinuityError as error:
+            return [f"The restored server could not be asked from the backup host: {error.message}"]
+        return ["The stream of the log goes on by itself."] if shipping else []
 
     def folders(self, settled: Path) -> Mapping[str, Path]:
         for pattern in _OF_THE_BACKUP:

@@ -15,6 +15,7 @@ from ...errors import AccessError, ContinuityError, PipelineError
 from ..base import Problem
 from ..restore import FullRestore, Part, say_access
 from ..scratch import ScratchServer
+from .client import PostgreSQLClient
 from .receiver import WalReceiver
 from .scratch import PostgreSQLScratch
 
@@ -95,14 +96,15 @@ class PostgreSQLFullRestore(FullRestore):
         return {"data": settled, **{oid: Path(os.path.realpath(link)) for oid, link in links.items()}}
 
     def resume(self, *, shipping: bool) -> Sequence[str]:
-        if not shipping:
-            return []
         try:
-            done = WalReceiver(self.instance).prepare_server(check_only=False)
+            PostgreSQLClient(self.instance).value("SELECT 1")
+            done = WalReceiver(self.instance).prepare_server(check_only=False) if shipping else []
         except AccessError as error:
             return [say_access(error)]
         except ContinuityError as error:
-            return [f"The replication slot could not be renewed: {error.message} Run the playbook site."]
+            return [
+                f"The replication slot could not be renewed from the backup host: {error.message} Run the playbook site."
+            ]
         return [f"Done on production: {each}; the receiver goes on by itself." for each in done]
 
 
