@@ -196,3 +196,19 @@ def test_new_data_that_fail_leave_production_and_its_tablespace_on_the_old(
     assert "tetap ada" in site.notes()
     assert [place.stat().st_ino for place in places] == inodes
     assert [siblings(place) for place in places] == kept
+
+
+def test_the_stream_brings_back_what_no_cycle_has_fetched_from_a_production_that_is_gone(site: Site) -> None:
+    full(site.place, site.instance)
+    cycle(site.place, site.instance)
+    site.commit("hanya di aliran 1")
+    wanted = site.commit("hanya di aliran 2")
+    received = "SELECT bool_and(flush_lsn >= '{}') FROM pg_stat_replication WHERE application_name LIKE 'dbcontinuity%'"
+    assert wait_until(lambda: site.server.value(received.format(wanted)) == "t", 30)
+    site.server.kill9()
+    (site.server.datadir / "global" / "pg_control").unlink()
+    answer = site.restored()
+    assert answer["source"]["unproven"].startswith(f"{answer['resolved']['position']} of ")
+    assert {"hanya di aliran 1", "hanya di aliran 2"} <= set(site.notes())
+    assert wait_until(lambda: site.server.value("SELECT active FROM pg_replication_slots") == "t", 90)
+    full(site.place, site.instance)

@@ -9,15 +9,16 @@ import os
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Optional
 
 from ...errors import AccessError, ContinuityError, PipelineError
 from ..base import Problem
-from ..restore import FullRestore, Part, say_access
+from ..restore import FullRestore, Part, Tail, say_access
 from ..scratch import ScratchServer
 from .client import PostgreSQLClient
 from .receiver import WalReceiver
 from .scratch import PostgreSQLScratch
+from .stream import staged_tail
 
 _WHERE = """
 SELECT ('x' || substr(pg_walfile_name(pg_current_wal_insert_lsn()), 1, 8))::bit(32)::int,
@@ -94,6 +95,9 @@ class PostgreSQLFullRestore(FullRestore):
         _without_recovery(settled / "postgresql.auto.conf")
         links = {oid: settled / "pg_tblspc" / oid for oid, _place in self._tablespaces()}
         return {"data": settled, **{oid: Path(os.path.realpath(link)) for oid, link in links.items()}}
+
+    def unproven(self, staging: Path) -> Optional[Tail]:
+        return staged_tail(self.source, staging) if staging.is_dir() else None
 
     def resume(self, *, shipping: bool) -> Sequence[str]:
         try:
