@@ -3,8 +3,9 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """What is loaded onto production out of the copy: definitions, rows and programs, as mariadb-dump prints them.
 
-mariadb-dump writes six digits of a FLOAT. Before its rows are printed, such a column of the copy, a throwaway, is made a
-DOUBLE: every FLOAT has one that reads back to it exactly.
+mariadb-dump writes six digits of a FLOAT. Rows of a table that has one are printed from a second copy in which it is a
+DOUBLE: every FLOAT has one that reads back to it exactly. (Of a system-versioned table no second copy has the history; the
+digest afterwards tells if six digits were not enough.)
 """
 
 from __future__ import annotations
@@ -39,15 +40,19 @@ def rows(sides: Sides, table: Table, *, database: str = "", name: str = "") -> S
 
     :param database: with *name*, where the copy's table stands by now.
     """
-    where = f"{quoted(database or table.database)}.{quoted(name or table.name)}"
+    source, name = database or table.database, name or table.name
     floats = [column for column in table.columns if column.kind == "float"]
-    if floats:
+    if floats and not table.versioned:
         wider = ", ".join(f"MODIFY {quoted(column.name)} DOUBLE" for column in floats)
-        sides.ask_copy(f"SET SESSION foreign_key_checks = 0; ALTER TABLE {where} {wider};")
+        second = f"{WORK}.{quoted(name)}"
+        sides.ask_copy(
+            f"CREATE DATABASE IF NOT EXISTS {WORK}; DROP TABLE IF EXISTS {second};"  # noqa: S608 - quoted
+            f"CREATE TABLE {second} LIKE {quoted(source)}.{quoted(name)}; ALTER TABLE {second} {wider};"
+            f"INSERT INTO {second} ({table.names}) SELECT {table.names} FROM {quoted(source)}.{quoted(name)};"
+        )
+        source = WORK
     history = ("--dump-history",) if table.versioned else ()
-    return sides.program(
-        "mariadb-dump", *_ALWAYS, *_ROWS, *history, "--", database or table.database, name or table.name
-    )
+    return sides.program("mariadb-dump", *_ALWAYS, *_ROWS, *history, "--", source, name)
 
 
 def triggers(sides: Sides, database: str, name: str) -> Stage:

@@ -17,7 +17,7 @@ from ..partial import BESIDE, EXCHANGE, LOAD, NOTHING, RECREATE, Item, Journal, 
 from .beside import load_beside
 from .exchange import Exchange
 from .recreate import Recreation
-from .sides import Sides, told_apart
+from .sides import Sides, rows_in, told_apart
 from .swap import Swap
 from .tables import Table, tables
 
@@ -46,9 +46,12 @@ class MariaDBPartial(PartialRestore):
         items = []
         places: dict[str, str] = {}
         for scope in self.order.scopes:
-            for table in self._of(scope):
+            found = self._of(scope)
+            digests = self.sides.digests(found, of_copy=True)
+            present = {each.name: each for each in tables(self.sides.ask, *scope.names)}
+            for table in found:
                 place = places.setdefault(table.database, beside_name(self.order, len(places)))
-                item = self._compared(table)
+                item = self._compared(table, present.get(table.name), digests[table])
                 item.place = f"{place}.{table.name}"
                 items.append(item)
         for place in places.values():
@@ -72,9 +75,8 @@ class MariaDBPartial(PartialRestore):
             self._tables[_name(table)] = table
         return found
 
-    def _compared(self, table: Table) -> Item:
-        item = Item(_name(table), LOAD, rows=self.sides.copy_rows(table), bytes=table.bytes)
-        there = self.sides.production_table(table)
+    def _compared(self, table: Table, there: Optional[Table], digest: str) -> Item:
+        item = Item(_name(table), LOAD, rows=rows_in(digest), bytes=table.bytes)
         if there is None:
             item.in_production = False
             item.notes.append("The table is not in production.")
@@ -96,7 +98,7 @@ class MariaDBPartial(PartialRestore):
         for scope in self.order.scopes:
             for table in self._of(scope):
                 there = self._refuse(table)
-                item = self._compared(table)
+                item = self._compared(table, there, self.sides.copy_totals(table))
                 item.action = EXCHANGE if there is not None else RECREATE
                 if item.difference is not None and item.difference.none:
                     item.action = NOTHING

@@ -21,7 +21,7 @@ from ..partial import SWAP, Difference, Item, Journal, kept_name, unfinished_nam
 from ..production import Cut, Session
 from . import dumps
 from .beside import sweep
-from .sides import NAME_LETTERS, Sides, stop_unless
+from .sides import NAME_LETTERS, Sides, rows_in, stop_unless
 from .tables import SETTINGS, Table, literal, mark, quoted, tables
 
 _KINDS = {"TRIGGER": 2, "PROCEDURE": 2, "FUNCTION": 2, "VIEW": 1, "EVENT": 3}
@@ -73,9 +73,16 @@ class Swap:
         whole.difference = Difference("tables")
         theirs = {table.name: table for table in tables(sides.ask, database)} if whole.in_production else {}
         items = [whole]
-        for table in tables(sides.ask_copy, database):
-            items.append(self._table(table, theirs.pop(table.name, None), whole))
-        for name in theirs:
+        ours = tables(sides.ask_copy, database)
+        digests = sides.digests(ours, of_copy=True)
+        there = sides.digests(
+            [table for table in ours if table.name in theirs and theirs[table.name].definition == table.definition],
+            of_copy=False,
+        )
+        for table in ours:
+            pair = (digests[table], there.get(table, ""))
+            items.append(self._table(table, theirs.get(table.name), whole, pair))
+        for name in sorted(set(theirs) - {table.name for table in ours}):
             items.append(
                 Item(
                     str(Scope(TABLE, (database, name))),
@@ -85,8 +92,8 @@ class Swap:
             )
         return items
 
-    def _table(self, table: Table, there: Optional[Table], whole: Item) -> Item:
-        item = Item(str(Scope(TABLE, (table.database, table.name))), SWAP, rows=self._sides.copy_rows(table))
+    def _table(self, table: Table, there: Optional[Table], whole: Item, digests: tuple[str, str]) -> Item:
+        item = Item(str(Scope(TABLE, (table.database, table.name))), SWAP, rows=rows_in(digests[0]))
         item.bytes = table.bytes
         item.in_production = there is not None
         whole.rows += item.rows
@@ -95,7 +102,7 @@ class Swap:
         if there is None:
             total.only_copy += item.rows
             return item
-        item.difference = self._sides.difference(table, there, item.notes)
+        item.difference = self._sides.difference(table, there, item.notes, digests)
         total.only_production += item.difference.only_production
         total.only_copy += item.difference.only_copy
         total.changed += item.difference.changed
@@ -135,7 +142,7 @@ class Swap:
     def _load(self, database: str, under: str, on_progress: Callable[[int], None]) -> None:
         sides = self._sides
         found = tables(sides.ask_copy, database)
-        totals = {table: sides.copy_totals(table) for table in found}
+        totals = sides.digests(found, of_copy=True)
         views = _names(sides.ask_copy(f"{_LISTS['VIEW'].format(literal(database))};"))
         with sides.session() as session:
             try:

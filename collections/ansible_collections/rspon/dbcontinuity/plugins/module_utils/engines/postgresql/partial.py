@@ -16,7 +16,7 @@ from ...scope import DATABASE, SCHEMA, TABLE, Scope, some, unknown
 from ..partial import BESIDE, EXCHANGE, LOAD, NOTHING, RECREATE, Item, Journal, PartialRestore, beside_name
 from .beside import load_beside
 from .exchange import Exchange
-from .sides import Sides
+from .sides import Sides, rows_in
 from .swap import Swap
 from .tables import Table, tables
 
@@ -98,7 +98,8 @@ class PostgreSQLPartial(PartialRestore):
 
     def _compared(self, table: Table) -> Item:
         name = str(Scope(TABLE, (table.database, table.schema, table.name)))
-        item = Item(name, LOAD, rows=self.sides.copy_rows(table), bytes=table.bytes)
+        digest = self.sides.totals(table, of_copy=True)
+        item = Item(name, LOAD, rows=rows_in(digest), bytes=table.bytes)
         there = self.sides.production_table(table)
         if there is None:
             item.in_production = False

@@ -18,7 +18,7 @@ from ...process import Stage
 from ...scope import DATABASE, SCHEMA, TABLE, Scope, some, unknown
 from ..partial import LOAD, SWAP, Difference, Item, Journal, kept_name, unfinished_name
 from ..production import Cut
-from .sides import NAME_BYTES, Sides, stop_unless
+from .sides import NAME_BYTES, Sides, rows_in, stop_unless
 from .tables import SETTINGS, Table, connect, literal, mark, quoted, tables
 
 _OUTSIDE = """
@@ -98,19 +98,23 @@ class Swap:
         ours = tables(sides.ask_copy, database, schema)
         there = database in sides.production_databases()
         theirs = {(each.schema, each.name): each for each in tables(sides.ask, database, schema)} if there else {}
+        digests = sides.digests(ours, of_copy=True)
+        same = [table for table in ours if _definition(theirs.get((table.schema, table.name))) == table.definition]
+        those = sides.digests(same, of_copy=False)
         for table in ours:
-            items.append(self._table(table, theirs.pop((table.schema, table.name), None), whole))
+            pair = (digests[table], those.get(table, ""))
+            items.append(self._table(table, theirs.pop((table.schema, table.name), None), whole, pair))
         for table in theirs.values():
             item = Item(_name(table), whole.action, notes=["The table is only in production; the copy has none."])
             item.bytes = table.bytes
             items.append(item)
         return items
 
-    def _table(self, table: Table, there: Table | None, whole: Item) -> Item:
-        item = Item(_name(table), whole.action, rows=self._sides.copy_rows(table), bytes=table.bytes)
+    def _table(self, table: Table, there: Table | None, whole: Item, digests: tuple[str, str]) -> Item:
+        item = Item(_name(table), whole.action, rows=rows_in(digests[0]), bytes=table.bytes)
         item.in_production = there is not None
         if there is not None:
-            item.difference = self._sides.difference(table, there, item.notes)
+            item.difference = self._sides.difference(table, there, item.notes, digests)
         whole.rows += item.rows
         whole.bytes += item.bytes
         if whole.difference is None:
@@ -159,7 +163,7 @@ class Swap:
         database, schema = scope.names
         under = unfinished_name(sides.order)
         found = tables(sides.ask_copy, database, schema)
-        totals = {table: sides.totals(table, of_copy=True) for table in found}
+        totals = sides.digests(found, of_copy=True)
         sides.ask_copy(f"ALTER SCHEMA {quoted(schema)} RENAME TO {quoted(under)};", database)
         dump = sides.program("pg_dump", "--no-password", f"--schema={quoted(under)}", database=database)
         with sides.session() as session:
@@ -185,7 +189,7 @@ class Swap:
         database = scope.names[0]
         under = unfinished_name(sides.order)
         found = tables(sides.ask_copy, database)
-        totals = {table: sides.totals(table, of_copy=True) for table in found}
+        totals = sides.digests(found, of_copy=True)
         journal.note(engine="postgresql", step="loading", database=database, unfinished=under, kept=whole.kept)
         sides.ask_copy(f"ALTER DATABASE {quoted(database)} RENAME TO {quoted(under)};", "postgres")
         try:
@@ -237,6 +241,10 @@ class Swap:
         swapped = bool(values.get("kept")) and values["kept"] in there
         journal.done()
         return {"removed": [unfinished] if removed else [], "exchanged": swapped, "kept": values.get("kept", "")}
+
+
+def _definition(table: Table | None) -> tuple[str, ...]:
+    return table.definition if table is not None else ()
 
 
 def _name(table: Table) -> str:
