@@ -16,6 +16,15 @@ from ansible_collections.rspon.dbcontinuity.plugins.plugin_utils.inventory impor
     restore_expectations,
     select_instances,
 )
+from ansible_collections.rspon.dbcontinuity.plugins.plugin_utils.restore import (
+    hours_from_now,
+    instruction_from_answers,
+    restore_agent_config,
+    restore_channel,
+    restore_plan_text,
+    restore_ranges_text,
+    restore_target,
+)
 
 
 class FilterModule:
@@ -25,9 +34,16 @@ class FilterModule:
         """Return them by name."""
         return {
             "due_slot": due_slot,
+            "hours_from_now": hours_from_now,
             "human_bytes": human_bytes,
             "instance_arguments": instance_arguments,
+            "instruction_from_answers": instruction_from_answers,
             "local_time": local_time,
+            "restore_agent_config": restore_agent_config,
+            "restore_channel": restore_channel,
             "restore_expectations": restore_expectations,
+            "restore_plan_text": restore_plan_text,
+            "restore_ranges_text": restore_ranges_text,
+            "restore_target": restore_target,
             "select_instances": select_instances,
         }

@@ -33,6 +33,7 @@ _KNOWN = {
     "description",
     "configuration_paths",
     "server_id",
+    "restore",
     "run_as",
     "settings",
     "settings_file",
