@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 
+from ansible_collections.rspon.dbcontinuity.plugins.module_utils.channel import Channel
 from ansible_collections.rspon.dbcontinuity.plugins.module_utils.clock import iso, utc_now
 from ansible_collections.rspon.dbcontinuity.plugins.module_utils.engines.scratch import Target
 from ansible_collections.rspon.dbcontinuity.plugins.module_utils.errors import InputError, PipelineError
@@ -121,9 +122,7 @@ def test_what_is_sent_arrives_like_what_is_renamed(
     full(place, instance)
     before = inventory(scan)
     spoil(scan, single)
-    monkeypatch.setattr(
-        "ansible_collections.rspon.dbcontinuity.plugins.module_utils.channel.Channel.adopt", lambda *_: False
-    )
+    monkeypatch.setattr(Channel, "adopt", lambda *_: False)
     answer = restore(order(place, instance, tmp_path / "scratch", Target("set")), Progress())
     assert answer["bytes"]["sent"] > 0
     assert inventory(scan) == before
@@ -170,3 +169,28 @@ def test_refusals_touch_nothing(place: Place, instance: Instance, scan: Path, si
         restore(order(place, instance, tmp_path / "scratch", channel=gone), Progress())
     assert inventory(scan) == before
     assert siblings(scan) == []
+
+
+def test_what_was_interrupted_before_the_exchange_is_cleared_away_by_the_same_restore(
+    place: Place, instance: Instance, scan: Path, single: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    full(place, instance)
+    before = inventory(scan)
+    spoil(scan, single)
+    spoilt = inventory(scan)
+
+    def die(*_of: object) -> None:
+        raise KeyboardInterrupt
+
+    request = order(place, instance, tmp_path / "scratch", Target("set"))
+    monkeypatch.setattr(Channel, "swap", die)
+    with pytest.raises(KeyboardInterrupt):
+        restore(request, Progress())
+    monkeypatch.undo()
+    assert inventory(scan) == spoilt
+    assert siblings(scan)[0].endswith(".new")
+    answer = restore(request, Progress())
+    assert answer["result"] == "succeeded"
+    assert any("it was closed first" in note for note in answer["notes"])
+    assert inventory(scan) == before
+    assert [name.rpartition(".")[2] for name in siblings(scan)] == ["old"]
