@@ -407,12 +407,12 @@ def test_parts_go_the_same_way_through_the_same_gate(site: Site) -> None:
     before = (site.server.pid, siblings(site.server.datadir))
     target = Target("latest")
     whole = instruct(site.place, site.instance, target)
-    moment = ranges(site.order(record=""))["ranges"][0]["to_position"]
-    target = Target("gtid", moment)
+    known = ranges(site.order(record=""))["ranges"][0]
+    target = Target("gtid", known["to_position"])
     with pytest.raises(ApprovalError, match="is for the scope full"):
-        restore(site.order(target, record=whole, scope=scope, mode="replace"), Progress())
+        restore(site.order(target, record=whole, scope=scope, mode="replace", lineage=known["lineage"]), Progress())
     record = instruct(site.place, site.instance, target, scope=scope, mode="replace")
-    request = site.order(target, record=record, scope=scope, mode="replace", compare=True)
+    request = site.order(target, record=record, scope=scope, mode="replace", compare=True, lineage=known["lineage"])
     made = plan(request)
     assert made["plan"]["scope"] == scope
     assert [item["name"] for item in made["parts"]["items"]] == scope
