@@ -13,11 +13,12 @@ copy's. The events carry the flag that no foreign key is checked, so nothing cas
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from ...errors import ContinuityError, PipelineError, PrerequisiteError
-from ...process import Stage, run
+from ...process import Stage, write_through
 from ..partial import NOTHING, Item, Unsettled
 from ..production import Cut, Session, fetch
 from ..program import program_stage
@@ -209,24 +210,26 @@ class Exchange:
             f"SELECT CONCAT('INSERT INTO ', {literal(here)}, ' VALUES ', GROUP_CONCAT({values}), ';') FROM (SELECT h, n,"
             f" (ROW_NUMBER() OVER () - 1) DIV 1000 AS b FROM {work}) AS x GROUP BY b;"
         )
-        lines = run(
-            Stage(
-                (*sides.program("mariadb").argv, "--batch", "--raw", "--skip-column-names"),
-                label="mariadb",
-            ),
-            stdin=(SETTINGS + listed).encode(),
-            timeout=24 * 3600.0,
-        ).stdout.decode()
         nulls = ", ".join(f"ISNULL(t.{quoted(column.name)})" for column in table.columns)
         sent = ", ".join(column.sent(f"t.{quoted(column.name)}") for column in table.columns)
-        question.write_text(
-            f"{SETTINGS}SET SESSION sql_log_bin = 0;\n"
-            f"CREATE TEMPORARY TABLE {here} (h CHAR(32) CHARACTER SET utf8mb4 COLLATE utf8mb4_bin NOT NULL PRIMARY KEY, n BIGINT);\n"
-            f"{lines}SET SESSION character_set_results = NULL;\n"
-            f"SELECT CONCAT({nulls}), {sent} FROM {table.sql} AS t JOIN {here} AS w ON w.h = {table.digest};\n"
-            f"DROP TEMPORARY TABLE {here};\n",
-            encoding="utf-8",
-        )
+        ask = sides.workdir / "list.sql"
+        ask.write_text(SETTINGS + listed, encoding="utf-8")
+        written = sides.workdir / "list.txt"
+        command = (*sides.program("mariadb").argv, "--batch", "--raw", "--skip-column-names")
+        with ask.open("rb") as commands:
+            write_through([Stage(command, label="mariadb")], written, stdin=commands, mode=0o600)
+        with question.open("wb") as script, written.open("rb") as lines:
+            script.write(
+                f"{SETTINGS}SET SESSION sql_log_bin = 0;\nCREATE TEMPORARY TABLE {here} (h CHAR(32) CHARACTER SET utf8mb4"
+                " COLLATE utf8mb4_bin NOT NULL PRIMARY KEY, n BIGINT);\n".encode()
+            )
+            shutil.copyfileobj(lines, script)
+            script.write(
+                "SET SESSION character_set_results = NULL;\n"
+                f"SELECT CONCAT({nulls}), {sent} FROM {table.sql} AS t JOIN {here} AS w ON w.h = {table.digest};\n"
+                f"DROP TEMPORARY TABLE {here};\n".encode()
+            )
+        written.unlink()
         variables = ", ".join(f"@v{number}" for number in range(len(table.columns)))
         taken = ", ".join(
             f"{quoted(column.name)} = IF(SUBSTR(@n, {number + 1}, 1) = '1', NULL, {column.taken(f'@v{number}')})"

@@ -55,10 +55,10 @@ class Orphans:
         made = ["SET @dbc_orphans = 0;\n"]
         examples = int(self._sides.order.examples)
         for key in self.keys:
-            child = self._where(key.child)
+            child, shown = self._where(key.child), self._example(key)
             hold = " LOCK IN SHARE MODE" if f"{quoted(key.child[0])}.{quoted(key.child[1])}" in exchanged else ""
             made.append(
-                f"SELECT COUNT(*), JSON_ARRAYAGG({self._example(key)} ORDER BY 1 LIMIT {examples}) INTO @dbc_n, @dbc_k"
+                f"SELECT COUNT(*), JSON_ARRAYAGG({shown} ORDER BY {shown} LIMIT {examples}) INTO @dbc_n, @dbc_k"
                 f" {key.orphans(child, self._where(key.parent))}{hold};\n"
                 "SET @dbc_orphans = @dbc_orphans + @dbc_n;\n"
                 f"SELECT {mark('orphans', self._answer(key))};\n"

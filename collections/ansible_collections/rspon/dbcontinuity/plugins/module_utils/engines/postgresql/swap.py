@@ -18,7 +18,7 @@ from ...process import Stage
 from ...scope import DATABASE, SCHEMA, TABLE, Scope, some, unknown
 from ..partial import LOAD, SWAP, Difference, Item, Journal, kept_name, unfinished_name
 from ..production import Cut
-from .sides import NAME_BYTES, Sides, rows_in, stop_unless
+from .sides import NAME_BYTES, WORK, Sides, rows_in, stop_unless
 from .tables import SETTINGS, Table, connect, literal, mark, quoted, tables
 
 _OUTSIDE = """
@@ -191,6 +191,8 @@ class Swap:
         found = tables(sides.ask_copy, database)
         totals = sides.digests(found, of_copy=True)
         journal.note(engine="postgresql", step="loading", database=database, unfinished=under, kept=whole.kept)
+        # What was laid into the copy to compare it is no part of it.
+        sides.ask_copy(f"DROP SCHEMA IF EXISTS {WORK} CASCADE;", database)
         sides.ask_copy(f"ALTER DATABASE {quoted(database)} RENAME TO {quoted(under)};", "postgres")
         try:
             with sides.session() as session:
@@ -211,6 +213,8 @@ class Swap:
             with contextlib.suppress(ContinuityError):
                 self.undo(journal)
             raise
+        finally:
+            sides.ask_copy(f"ALTER DATABASE {quoted(under)} RENAME TO {quoted(database)};", "postgres")
         journal.done()
 
     def _dump(self, database: str) -> Stage:
