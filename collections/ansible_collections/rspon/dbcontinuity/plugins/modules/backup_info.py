@@ -56,6 +56,11 @@ at:
   description: When this was read, UTC.
   returned: always
   type: str
+notes:
+  description: What the run warns of, such as damaged lines of the ledger; also shown as warnings.
+  returned: when there is anything
+  type: list
+  elements: str
 kind:
   description: What kind of refusal this is, for machines.
   returned: on failure

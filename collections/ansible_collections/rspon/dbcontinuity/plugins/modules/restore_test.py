@@ -165,6 +165,11 @@ ledger_head:
   returned: when something was tested
   type: str
   sample: "412:9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08"
+notes:
+  description: What the run warns of, such as damaged lines of the ledger; also shown as warnings.
+  returned: when there is anything
+  type: list
+  elements: str
 kind:
   description: What kind of refusal this is, for machines.
   returned: on failure
