@@ -40,9 +40,9 @@ WORD = "20261123t170000z_ab12cd34"
 
 
 @contextmanager
-def copy_of(place: Place, instance: Instance, folder: Path) -> Iterator[ScratchServer]:
-    """Bring the newest set and its logs up, as the restore does."""
-    found = find_source(Repository.open(place.repository), instance, place.protection, Target(), "")
+def copy_of(place: Place, instance: Instance, folder: Path, target: str = "set") -> Iterator[ScratchServer]:
+    """Bring a moment up as the restore does, by default that of the newest set."""
+    found = find_source(Repository.open(place.repository), instance, place.protection, Target(target), "")
     owner = owner_for("", found.scratch.users) if found.scratch.users else present_user()
     with claimed(folder, place.repository, "test") as claim, claim.work(instance.name, owner) as work:
         server = found.scratch(Instance(instance.name, instance.engine), found.source, work, Sandbox(work, owner))

@@ -19,6 +19,7 @@ from typing import Any
 import pytest
 
 from ansible_collections.rspon.dbcontinuity.plugins.module_utils.engines.mariadb import dumps, exchange
+from ansible_collections.rspon.dbcontinuity.plugins.module_utils.engines.mariadb.scratch import MariaDBScratch
 from ansible_collections.rspon.dbcontinuity.plugins.module_utils.engines.scratch import ScratchServer
 from ansible_collections.rspon.dbcontinuity.plugins.module_utils.errors import (
     InputError,
@@ -26,13 +27,14 @@ from ansible_collections.rspon.dbcontinuity.plugins.module_utils.errors import (
     PrerequisiteError,
 )
 from ansible_collections.rspon.dbcontinuity.plugins.module_utils.operations.restore_partial import undo_partial
+from demo.clients import MariaDBClient
 from demo.compare import compare, fingerprint
 from demo.fingerprint import Fingerprint
 from demo.sample import load
 from demo.servers import MariaDBServer, workspace
 from tests.partial_support import SAMPLES, WORD, Production, Writer, copy_of, in_a_process_that_dies, item
 from tests.restore_full_support import allow_restore, channel
-from tests.restore_support import full
+from tests.restore_support import cycle, full
 from tests.support import make_place
 
 pytestmark = pytest.mark.engine
@@ -255,7 +257,7 @@ def test_beside_is_the_default_and_touches_nothing_else(site: Site) -> None:
             "table:simrs.pasien",
             "table:simrs.resep_detail",
             "table:simrs.hasil_laboratorium",
-            "table:bridging_bpjs.sep",
+            "database:bridging_bpjs",
             mode="beside",
         )
     place = f"dbc_restore_{WORD}"
@@ -264,6 +266,7 @@ def test_beside_is_the_default_and_touches_nothing_else(site: Site) -> None:
         f"{place}.pasien",
         f"{place}.resep_detail",
         f"{place}_2.sep",
+        f"{place}_2.token",
     ]
     assert item(answer, "table:simrs.pasien")["difference"]["keys"] == {"only_in_copy": ["00000001"]}
     assert item(answer, "table:simrs.resep_detail")["in_production"] is False
@@ -408,6 +411,18 @@ def test_a_swap_that_fails_or_is_killed_goes_back(site: Site, monkeypatch: pytes
         site.restored(server, "database:simrs")
     site.server.query(f"DROP DATABASE simrs_before_{WORD}")
     compared = compare(site.backup, site.now(), accounts=True, ignore=("trigger",))
+    assert compared.ok, str(compared)
+
+
+def test_productions_own_log_holds_the_exchange(site: Site) -> None:
+    damage(site, "DELETE FROM pasien WHERE no_rm > '00000030'; UPDATE tanpa_kunci SET f = 9, t = NULL WHERE a = 1;")
+    with site.copy() as server:
+        site.restored(server, "table:simrs.pasien", "table:simrs.tanpa_kunci")
+    site.same_as(site.backup)
+    assert cycle(site.place, site.instance)["result"] == "good"
+    with copy_of(site.place, site.instance, site.scratch, "latest") as server:
+        assert isinstance(server, MariaDBScratch)
+        compared = compare(site.server, MariaDBClient(server.socket, option_file=server._option_file))
     assert compared.ok, str(compared)
 
 
