@@ -11,6 +11,7 @@ from ansible_collections.rspon.dbcontinuity.plugins.module_utils.repository impo
 from demo.clients import Account
 from demo.process import find_program, run
 from demo.server import Server
+from demo.servers import MariaDBServer, PostgreSQLServer
 
 PROJECT = Path(__file__).resolve().parent.parent
 BACKUP_GRANTS = ("RELOAD, PROCESS, LOCK TABLES, BINLOG MONITOR, REPLICATION SLAVE ON *.*",)
@@ -46,6 +47,8 @@ class Place:
         # The escrow key's private half never stays on the backup host: here, it goes at once.
         (self.root / "keys" / "escrow.key").unlink()
         Repository.create(self.repository)
+        head = {"name": "Contoh Kepala", "id": "1005"}
+        (self.root / "officials.json").write_text(json.dumps({"kepala_instalasi_sirs": [head]}))
 
     def database(self, name: str, server: Server) -> None:
         """Make accounts with the least rights, their credentials, and the agent's configuration."""
@@ -60,12 +63,47 @@ class Place:
             agent["configuration_paths"] = [str(server.conf)]
         self._allow(name, agent)
 
+    def restorable(self, name: str, server: Server) -> None:
+        """Let the restore agent act on a private server, as the playbook restore does while it runs."""
+        folder = self.root / "restore"
+        folder.mkdir(mode=0o700, exist_ok=True)
+        settings = restore_settings(server, self.root / "state")
+        config = {"engine": server.engine, "run_as": server.owner.name, "restore": settings}
+        (folder / f"{name}.json").write_text(json.dumps(config))
+
     def folders(self, name: str, *paths: Path) -> None:
         """Let the agent read folders."""
         self._allow(name, {"engine": "files", "paths": [str(path) for path in paths]})
 
     def _allow(self, name: str, config: dict[str, object]) -> None:
         (self.root / "agent" / f"{name}.json").write_text(json.dumps(config))
+
+
+def restore_settings(server: Server, state: Path) -> dict[str, object]:
+    """Return what the restore agent has to know of a private server: its places, and how it is stopped and started.
+
+    :param state: where the agent keeps its journal.
+    """
+    guard = []
+    if not server.owner.is_me:
+        guard = ["setpriv", f"--reuid={server.owner.uid}", f"--regid={server.owner.gid}", "--clear-groups", "--"]
+    found: dict[str, object] = {
+        "datadir": str(server.datadir),
+        "state_dir": str(state),
+        "start": [*guard, *server.start_command()],
+    }
+    if isinstance(server, PostgreSQLServer):
+        control = server.program("pg_ctl")
+        found.update(
+            stop=[*guard, control, "stop", "-m", "fast", "-D", str(server.datadir)],
+            socket=str(server.socket_folder),
+            port=server.port,
+            program_dir=str(Path(control).parent),
+        )
+    elif isinstance(server, MariaDBServer):
+        stop = ["mariadb-admin", "--no-defaults", f"--socket={server.socket}", "shutdown"]
+        found.update(stop=stop, socket=str(server.socket))
+    return found
 
 
 def service_file(account: Account, service: str, path: Path) -> None:

@@ -47,6 +47,30 @@ SPOIL = {
     },
 }
 
+# A table that somebody drops by mistake, where the server was just before, and what tells that the rows are the same.
+MISTAKE = {
+    "simrs": (
+        "table:simrs.resep_detail",
+        "DROP TABLE resep_detail",
+        "SELECT @@GLOBAL.gtid_binlog_pos",
+        "CHECKSUM TABLE resep_detail",
+    ),
+    "laboratorium": (
+        "table:simrs.simrs.resep_detail",
+        "DROP TABLE simrs.resep_detail",
+        "SELECT pg_current_wal_insert_lsn()",
+        "SELECT count(*), md5(string_agg(t::text, '|' ORDER BY t::text)) FROM simrs.resep_detail t",
+    ),
+}
+INSTRUCTION = {
+    "instructed_by": {"id_number": "1005"},
+    "reason": "Tabel terhapus (latihan)",
+    "telephone": {
+        "heard_by": {"name": "Contoh Petugas Satu", "id_number": "1008"},
+        "witness": {"name": "Contoh Petugas Dua", "id_number": "1009"},
+    },
+}
+
 
 class Demo:
     """One run of the demo."""
@@ -156,6 +180,29 @@ class Demo:
                 )
                 self.note("T1 T2", record["instance"], f"test restore {data['result']}", evidence)
 
+    def dropped_table(self, name: str) -> bool:
+        """Drop a table by mistake, and bring it back on the running server, under an instruction (R1, R2)."""
+        scope, drop, where, rows = MISTAKE[name]
+        server = self.servers[name]
+        self.place.restorable(name, server)
+        before, moment = server.query(rows, "simrs"), server.value(where)
+        server.query(drop, "simrs")
+        words = {
+            "dbc_only": name,
+            "dbc_scope": scope,
+            "dbc_moment": moment,
+            "dbc_mode": "replace",
+            "dbc_instruction": INSTRUCTION,
+            "dbc_confirm": name,
+            "dbc_scratch_folder": str(self.folder / "scratch"),
+        }
+        self.playbook("restore", "-e", json.dumps(words))
+        equal = server.query(rows, "simrs") == before
+        seconds = self.seconds["playbook restore"]
+        result = "dropped table is back" if equal else "NOT as it was"
+        self.note("R1 R2 R3", name, result, f"{scope} at {moment}, {seconds:.0f} s with all questions answered")
+        return equal
+
     def bring_back(self, name: str) -> Comparison:
         """Bring a database back into a folder, compare everything with its source, and destroy the copy."""
         make: Callable[..., tuple[Server, float]] = bring_back.mariadb if name == "simrs" else bring_back.postgresql
@@ -243,27 +290,30 @@ def run(place: Place, megabytes: float, spoil: str = "") -> int:
             demo.playbook("verify_backups")
             say("A missing log in the middle: the native tools would replay across it and exit 0")
             missing = demo.planted_hole()
+            say("Bringing one instance of each engine back into a folder, and comparing everything with its source")
+            good = True
+            demo.backup_rows()
+            for name in DATABASES:
+                comparison = demo.bring_back(name)
+                print(f"\n{name}\n{comparison}")
+                total = sum(source for source, _copy in comparison.counts.values())
+                result = "equal to its source" if comparison.ok else f"{len(comparison.differences)} DIFFERENCES"
+                demo.note(
+                    "D3", name, result, f"{total} objects, {comparison.rows[0]} rows, {demo.seconds[f'back {name}']} s"
+                )
+                good = good and comparison.ok
+            files_ok = demo.bring_files_back()
+            demo.note(
+                "D3", "berkas", "equal to its source" if files_ok else "DIFFERENT", f"{demo.seconds['back berkas']} s"
+            )
+            demo.note("B3", "simrs", "planted hole refused", missing)
+            say("Test restore into a folder that no live database uses, destroyed afterwards (T1, T2)")
+            demo.test_restore()
+            say("A table dropped by mistake, back on the running server, under a recorded instruction (R1, R2, R3)")
+            for name in DATABASES:
+                good = demo.dropped_table(name) and good
         finally:
             demo.playbook("receivers", "-e", "dbc_receivers=absent")
-        say("Bringing one instance of each engine back into a folder, and comparing everything with its source")
-        good = True
-        demo.backup_rows()
-        for name in DATABASES:
-            comparison = demo.bring_back(name)
-            print(f"\n{name}\n{comparison}")
-            total = sum(source for source, _copy in comparison.counts.values())
-            result = "equal to its source" if comparison.ok else f"{len(comparison.differences)} DIFFERENCES"
-            demo.note(
-                "D3", name, result, f"{total} objects, {comparison.rows[0]} rows, {demo.seconds[f'back {name}']} s"
-            )
-            good = good and comparison.ok
-        files_ok = demo.bring_files_back()
-        demo.note(
-            "D3", "berkas", "equal to its source" if files_ok else "DIFFERENT", f"{demo.seconds['back berkas']} s"
-        )
-        demo.note("B3", "simrs", "planted hole refused", missing)
-        say("Test restore into a folder that no live database uses, destroyed afterwards (T1, T2)")
-        demo.test_restore()
         return finish(demo, good and files_ok, time.monotonic() - began)
 
 

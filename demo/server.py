@@ -111,6 +111,10 @@ class Server(ABC):
     @abstractmethod
     def _command(self) -> list[str]: ...
 
+    def start_command(self) -> list[str]:
+        """Return the command that the server is started with, as its own user."""
+        return self._command()
+
     @abstractmethod
     def _ready(self) -> bool: ...
 

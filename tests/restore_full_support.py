@@ -27,7 +27,8 @@ from ansible_collections.rspon.dbcontinuity.plugins.module_utils.operations.log_
 )
 from ansible_collections.rspon.dbcontinuity.plugins.module_utils.operations.restore import RestoreRequest
 from ansible_collections.rspon.dbcontinuity.plugins.module_utils.repository import Repository
-from demo.servers import MariaDBServer, PostgreSQLServer, Server
+from demo.place import restore_settings
+from demo.servers import Server
 from tests.support import COLLECTION, Place
 
 RESTORE_AGENT = COLLECTION / "roles/production/files/dbcontinuity_restore_agent.py"
@@ -38,36 +39,11 @@ def channel(place: Place) -> Channel:
     return Channel(transport="local", program=str(RESTORE_AGENT), config_dir=str(place.root / "agent"))
 
 
-def as_owner(server: Server, words: list[str]) -> list[str]:
-    """Return a command as it is run by the server's user."""
-    if server.owner.is_me:
-        return words
-    guard = ["setpriv", f"--reuid={server.owner.uid}", f"--regid={server.owner.gid}", "--clear-groups", "--"]
-    return [*guard, *words]
-
-
 def allow_restore(place: Place, name: str, server: Server, **more: Any) -> None:
     """Let the restore agent act on a private server."""
     path = place.root / "agent" / f"{name}.json"
     config: dict[str, Any] = json.loads(path.read_text()) if path.exists() else {"engine": server.engine}
-    settings: dict[str, Any] = {
-        "datadir": str(server.datadir),
-        "state_dir": str(place.root / "state"),
-        "start": as_owner(server, server._command()),
-        "timeout_seconds": 40,
-    }
-    if isinstance(server, MariaDBServer):
-        stop = ["mariadb-admin", "--no-defaults", f"--socket={server.socket}", "shutdown"]
-        settings.update(stop=stop, socket=str(server.socket))
-    elif isinstance(server, PostgreSQLServer):
-        stop = as_owner(server, [server.program("pg_ctl"), "stop", "-m", "fast", "-D", str(server.datadir)])
-        settings.update(
-            stop=stop,
-            socket=str(server.socket_folder),
-            port=server.port,
-            program_dir=str(Path(server.program("pg_ctl")).parent),
-        )
-    settings.update(more)
+    settings = {**restore_settings(server, place.root / "state"), "timeout_seconds": 40, **more}
     path.write_text(json.dumps({**config, "run_as": server.owner.name, "restore": settings}))
 
 

@@ -56,7 +56,7 @@ options:
     type: str
     choices: [beside, replace]
   reason:
-    description: Why, in the words of who gave the inrawuction.
+    description: Why, in the words of who gave the instruction.
     type: raw
   accepts:
     description:

@@ -118,6 +118,12 @@ options:
   user:
     description: Whom the throwaway server runs as; as for M(rspon.dbcontinuity.restore_test).
     type: str
+  officials_file:
+    description:
+      - Who holds which office, as for M(rspon.dbcontinuity.approval_record); its SHA-256 stands in the evidence.
+      - It is believed only if nobody but root (or the user this runs as) can change it or a folder on the way to it.
+    type: path
+    default: /etc/dbcontinuity/officials.json
   timeout_minutes:
     description: How long the replay may take.
     type: int
@@ -269,6 +275,7 @@ from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
 
+from ansible_collections.rspon.dbcontinuity.plugins.module_utils.approvals.officials import OFFICIALS_FILE
 from ansible_collections.rspon.dbcontinuity.plugins.module_utils.bridge import (
     ACTOR_OPTIONS,
     INSTANCE_OPTIONS,
@@ -334,6 +341,7 @@ def request_from(params: Mapping[str, Any]) -> RestoreRequest:
         user=params["user"] or "",
         timeout_seconds=60.0 * between(params["timeout_minutes"], 1, 100_000, "timeout_minutes"),
         zone=params["zone"],
+        officials_file=absolute(params["officials_file"], "officials_file"),
         actor=params["actor"],
         run=params["run"],
     )
@@ -360,6 +368,7 @@ def main() -> None:
             "deep": {"type": "bool", "default": False},
             "expectations": {"type": "dict", "default": {}},
             "user": {"type": "str"},
+            "officials_file": {"type": "path", "default": str(OFFICIALS_FILE)},
             "timeout_minutes": {"type": "int", "default": 1440},
             "zone": {"type": "str", "default": "UTC"},
             **REPOSITORY_OPTIONS,

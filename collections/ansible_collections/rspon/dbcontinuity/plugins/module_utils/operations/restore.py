@@ -25,17 +25,17 @@ from ..engines.partial import Order
 from ..engines.registry import engines_for
 from ..engines.restore_registry import FULL_RESTORE
 from ..engines.scratch import ScratchServer, Target
-from ..errors import ContinuityError, InputError, LedgerError
+from ..errors import ApprovalError, ContinuityError, InputError
 from ..instance import Instance
-from ..ledger import Ledger, new_run_id
+from ..ledger import new_run_id
 from ..locks import exclusive
 from ..progress import Progress
 from ..recoverable import find_source
 from ..recoverable import ranges as recoverable_ranges
 from ..repository import InstanceFolder, Repository
-from ..restore_account import ACTIVITY, described, failed, finish
+from ..restore_account import ACTIVITY, described, failed, finish, half_done
 from ..restore_evidence import Expectations
-from ..restore_plan import FullPlan, Rates, RestorePlan, with_tail
+from ..restore_plan import FullPlan, RestorePlan, measured_rates, with_tail
 from ..restore_report import known_zone
 from ..restore_run import SWAPPED, UNDER_WAY, FullRun, Steps, after_swap
 from ..scope import FULL, Scope, parse_all
@@ -198,15 +198,17 @@ def restore(request: RestoreRequest, progress: Progress) -> dict[str, Any]:
         mine = dict(journal.get("spec") or {}).get("record") == request.record
         if journal.get("phase") == SWAPPED and mine:
             return _finish_late(request, repository, folder, made, steps)
-        require_instruction(
-            repository, request.record, request.asked(made.digest), officials_file=request.officials_file
-        )
+        try:
+            require_instruction(
+                repository, request.record, request.asked(made.digest), officials_file=request.officials_file
+            )
+        except ApprovalError as error:
+            raise half_done(error, made) from None
         _reach(request, made)
-        made.require()
         healed = _heal(request, folder, made)
         if healed:
             made = _plan(request, repository, request.channel.look(request.instance), fetched=fetched)
-            made.require()
+        made.require()  # what the interrupted one had brought takes no room any more
         return _restore(request, repository, folder, made, steps, [*healed, *notes])
 
 
@@ -242,7 +244,6 @@ def _plan(
             found = with_tail(found, tail)
             full = FULL_RESTORE[request.instance.engine](request.instance, found.source, look)
             unproven = f"{tail.position} of {iso(tail.moment)}"
-    test, last = _measured(repository.ledger, request.instance.name)
     kind = FullPlan if request.whole else RestorePlan
     return kind(
         found,
@@ -251,26 +252,12 @@ def _plan(
         request.folder,
         request.target,
         utc_now(),
-        Rates.from_evidence(test, last),
+        measured_rates(repository.ledger, request.instance.name),
         look.get("journal") or {},
         request.scope_texts,
         "replace" if request.whole else request.mode,
         unproven,
     )
-
-
-def _measured(ledger: Ledger, name: str) -> tuple[Mapping[str, Any], Mapping[str, Any]]:
-    """Return the evidence of the newest test restore and the newest restore that succeeded."""
-    found: dict[str, Mapping[str, Any]] = {}
-    try:
-        for record in ledger.records():
-            activity, data = str(record["activity"]), record["data"]
-            ours = record["instance"] == name and record["kind"] == "finished"
-            if ours and activity in (ACTIVITY, "restore_test") and data.get("result") == "succeeded":
-                found[activity] = {**data, "run": record["run"]}
-    except LedgerError:
-        pass  # rates inform only: whoever verifies the ledger says that it does not hold
-    return found.get("restore_test", {}), found.get(ACTIVITY, {})
 
 
 def _owner(request: RestoreRequest, made: RestorePlan) -> Owner:
@@ -297,7 +284,7 @@ def _heal(request: RestoreRequest, folder: InstanceFolder, made: RestorePlan) ->
         ]
     said = f"The restore {run} had been interrupted when it was {phase}; it was closed first."
     if phase == SWAPPED:
-        after_swap(folder, request.instance, made.full.resume, run)
+        after_swap(folder, request.instance, made.full.resume, run, made.swapped_at)
     request.channel.clean(request.instance, run)
     return [said]
 
@@ -393,11 +380,12 @@ def _finish_late(
         run=run,
         actor=actor,
         officials_file=request.officials_file,
+        finishing=True,
     ) as instruction:
         note = f"The restore {run} was interrupted after the exchange: production has been running on the restored data since."
         evidence = described(made, instruction, request.expectations, run, actor, [note])
         with steps.step("afterwards"):
-            evidence["follow_ups"] = after_swap(folder, request.instance, made.full.resume, run)
+            evidence["follow_ups"] = after_swap(folder, request.instance, made.full.resume, run, made.swapped_at)
             request.channel.clean(request.instance, run)
         evidence["result"] = "succeeded"
         evidence["recorded_late"] = True
