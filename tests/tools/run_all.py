@@ -110,10 +110,10 @@ def pytest_stage(
     return Stage(name, name, wave, command, minutes, folders, pytest=True, long=long, environment=environment)
 
 
-def molecule_stage(name: str, platform: str, *, wave: int, long: bool = False) -> Stage:
-    """Return a stage that builds real hosts of one platform and runs the default scenario on them."""
-    command = [tool("molecule"), "test", "--scenario-name", "default"]
-    needs = ("molecule/default/molecule.yml",)
+def molecule_stage(name: str, platform: str, *, wave: int, scenario: str = "default", long: bool = False) -> Stage:
+    """Return a stage that builds real hosts of one platform and runs a scenario on them."""
+    command = [tool("molecule"), "test", "--scenario-name", scenario]
+    needs = (f"molecule/{scenario}/molecule.yml",)
     return Stage(name, "molecule", wave, command, 30, needs, long=long, environment={"DBC_PLATFORM": platform})
 
 
@@ -135,7 +135,7 @@ def stages() -> list[Stage]:
         Stage("ansible-lint", "lint", 1, [tool("ansible-lint"), "--nocolor"], 15),
         pytest_stage("unit", ["tests/unit", "tests/hosts"], wave=2, minutes=15, marks="not slow"),
         Stage("sanity", "sanity", 2, module("tests.tools.run_sanity"), 20),
-        pytest_stage("engine", ["tests/engine", "tests/demo"], wave=3, minutes=25, marks="not slow"),
+        pytest_stage("engine", ["tests/engine", "tests/demo"], wave=3, minutes=40, marks="not slow"),
         pytest_stage(
             "slow",
             ["tests/unit", "tests/engine", "tests/demo", "tests/hosts"],
@@ -145,7 +145,9 @@ def stages() -> list[Stage]:
             long=True,
         ),
         molecule_stage("molecule", platform, wave=5),
-        molecule_stage("molecule-debian13", "debian13", wave=6, long=True),
+        molecule_stage("molecule-restore", platform, wave=6, scenario="restore"),
+        molecule_stage("molecule-debian13", "debian13", wave=7, long=True),
+        molecule_stage("molecule-restore-debian13", "debian13", wave=8, scenario="restore", long=True),
     ]
 
 
