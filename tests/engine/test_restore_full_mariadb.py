@@ -301,16 +301,14 @@ def test_what_was_interrupted_after_the_exchange_is_finished_not_done_again(
     monkeypatch.undo()
     site.commit("ditulis sesudahnya")
     inode = site.server.datadir.stat().st_ino
+    full(site.place, site.instance)  # whose chain is the new one, and goes on
     answer = restore(request, Progress())
     assert answer["result"] == "succeeded"
     assert answer["recorded_late"]
     assert site.server.datadir.stat().st_ino == inode
     assert "ditulis sesudahnya" in site.notes()
+    cycle(site.place, site.instance)
     refused(site, ApprovalError, "it covers no other", request)
-    lineage = Repository.open(site.place.repository).instance("simrs").current_lineage()
-    assert lineage is not None
-    assert lineage.broken
-    full(site.place, site.instance)
 
 
 def test_a_production_without_data_is_healed_by_the_same_restore(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -337,6 +335,10 @@ def test_a_production_without_data_is_healed_by_the_same_restore(site: Site, mon
         restore(request, Progress())
     monkeypatch.undo()
     assert not site.server.datadir.exists()
+    with pytest.raises(ApprovalError, match="production may be without its data") as caught:
+        restore(site.order(record=instruct(site.place, site.instance, Target("set"))), Progress())
+    assert "restore_agent.py --config" in caught.value.remedy
+    assert " back simrs " in caught.value.remedy
     answer = restore(request, Progress())
     assert answer["result"] == "succeeded"
     assert any("old data were put back first" in note for note in answer["notes"])

@@ -12,13 +12,13 @@ from typing import Any, Protocol
 from .approvals.gate import HeldInstruction
 from .clock import iso, utc_now
 from .durable import make_directory, write_file
-from .errors import ContinuityError
+from .errors import ApprovalError, ContinuityError
 from .repository import Repository
 from .restore_evidence import Expectations
 from .restore_order_evidence import RestoreEvidence
 from .restore_order_report import LANGUAGES, restore_report_text
 from .restore_plan import FullPlan, RestorePlan
-from .restore_run import Steps
+from .restore_run import UNDER_WAY, Steps
 
 ACTIVITY = "restore"
 
@@ -76,6 +76,20 @@ def described(
         "notes": [*notes, *plan.remarks()],
         "actor": dict(actor),
     }
+
+
+def half_done(error: ApprovalError, made: RestorePlan) -> ApprovalError:
+    """Return a refusal that does not leave a production without data unmentioned."""
+    if made.journal.get("phase") not in UNDER_WAY:
+        return error
+    name, run = made.full.instance.name, made.journal["run"]
+    return ApprovalError(
+        f"{error.message} The restore {run} was interrupted while it was {made.journal['phase']}: production may be without"
+        " its data.",
+        f"{error.remedy} Any restore of {name} under a valid instruction puts the old data back first; so does, as root on"
+        f" production: {made.channel.program} --config {made.channel.config_dir} back {name} {run}",
+        error.details,
+    )
 
 
 def failed(work: Work, error: BaseException) -> None:

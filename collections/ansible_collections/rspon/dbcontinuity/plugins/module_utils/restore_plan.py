@@ -12,16 +12,17 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, Optional
 
 from .channel import Channel
-from .clock import iso
+from .clock import iso, parse_moment
 from .durable import existing_parent, free_bytes
 from .engines.base import Problem
 from .engines.restore import FullRestore, Tail
 from .engines.scratch import Source, Target, needed_bytes
 from .engines.targets import Neighbour
-from .errors import PrerequisiteError
+from .errors import LedgerError, PrerequisiteError
+from .ledger import Ledger
 from .recoverable import Found
 
 # Where nothing was measured yet: modest hardware.
@@ -59,6 +60,20 @@ class Rates:
         )
 
 
+def measured_rates(ledger: Ledger, name: str) -> Rates:
+    """Return what the newest test restore and the newest restore of an instance that succeeded measured."""
+    found: dict[str, Mapping[str, Any]] = {}
+    try:
+        for record in ledger.records():
+            activity, data = str(record["activity"]), record["data"]
+            ours = record["instance"] == name and record["kind"] == "finished"
+            if ours and activity in ("restore", "restore_test") and data.get("result") == "succeeded":
+                found[activity] = {**data, "run": record["run"]}
+    except LedgerError:
+        pass  # rates inform only: whoever verifies the ledger says that it does not hold
+    return Rates.from_evidence(found.get("restore_test", {}), found.get("restore", {}))
+
+
 @dataclass
 class RestorePlan:
     """A restore, planned. Nothing was touched to make it.
@@ -92,6 +107,12 @@ class RestorePlan:
     def new_bytes(self) -> int:
         """Return about how large the restored data are."""
         return int((self.source.content_bytes + self.source.log_bytes) * _GROWTH)
+
+    @property
+    def swapped_at(self) -> Optional[datetime]:
+        """Return when an exchange that was never brought to its end was made; None where there is none."""
+        said = dict(self.journal.get("swapped") or {}).get("at")
+        return parse_moment(str(said)) if said else None
 
     # -- what the instruction is bound to --
 

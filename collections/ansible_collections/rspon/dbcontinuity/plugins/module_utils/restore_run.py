@@ -18,7 +18,7 @@ from time import monotonic
 from typing import Any, Optional
 
 from .channel import Channel
-from .clock import iso, utc_now
+from .clock import iso, parse_moment, utc_now
 from .engines.scratch import FAILED, ScratchServer, Source
 from .errors import ContinuityError, DamagedError, PipelineError
 from .instance import Instance
@@ -317,20 +317,31 @@ class FullRun:
             self.channel.clean(self.instance, self.run)
 
 
-def after_swap(folder: InstanceFolder, instance: Instance, resume: Callable[..., Sequence[str]], run: str) -> list[str]:
-    """End the lineage that production has left, and let the log be shipped again; return what is to be done next."""
+def after_swap(
+    folder: InstanceFolder,
+    instance: Instance,
+    resume: Callable[..., Sequence[str]],
+    run: str,
+    at: Optional[datetime] = None,
+) -> list[str]:
+    """End the lineage that production has left, and let the log be shipped again; return what is to be done next.
+
+    :param at: when the data were exchanged, where that was long ago: a lineage opened since is the new one.
+    """
     shipping = folder.staging.is_dir() and any(each.is_dir() for each in folder.staging.iterdir())
-    end_history(folder, utc_now(), run)
+    end_history(folder, utc_now(), run, at)
     said = list(resume(shipping=shipping))
     said.append(f"Status is red until a new full backup is there. {_NEW_FULL}")
     return said
 
 
-def end_history(folder: InstanceFolder, moment: datetime, run: str) -> None:
+def end_history(folder: InstanceFolder, moment: datetime, run: str, at: Optional[datetime] = None) -> None:
     """Say that the instance's present chain ends here; what it holds stays good. Does nothing where it has ended."""
     with folder.log_lock("restore", wait_seconds=900.0):
         lineage = folder.current_lineage()
         if lineage is None or lineage.broken:
+            return
+        if at is not None and parse_moment(str(lineage.opening["opened_at"])) > at:
             return
         head = lineage.head()
         text = f"{folder.name} was restored (run {run}): its history began anew."

@@ -801,7 +801,7 @@ def look(engine: Engine) -> dict[str, Any]:
         "answers": not facts.get("problem") and (bool(pids) or not engine.programs),
         "parts": parts,
         "leftovers": leftovers,
-        "journal": {key: journal.values.get(key) for key in ("run", "phase", "spec") if journal.values},
+        "journal": {key: journal.values.get(key) for key in ("run", "phase", "spec", "swapped") if journal.values},
         **facts,
     }
 
@@ -989,6 +989,7 @@ def _exchange(engine: Engine, journal: Journal, spec: Mapping[str, Any]) -> dict
         "parts": journal.values["places"],
         "stop_seconds": round(stopped - began, 3),
         "start_seconds": round(time.monotonic() - stopped, 3),
+        "at": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
     }
     journal.write(SWAPPED, swapped=result)
     return result
