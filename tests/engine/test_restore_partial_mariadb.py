@@ -414,6 +414,12 @@ def test_a_swap_that_fails_or_is_killed_goes_back(site: Site, monkeypatch: pytes
     assert compared.ok, str(compared)
 
 
+def test_a_refused_statement_says_nothing_of_its_rows(site: Site) -> None:
+    with pytest.raises(PipelineError, match="Duplicate entry 'P001'") as refused:
+        site.channel.sql(site.instance, "INSERT INTO simrs.poliklinik (kd_poli, nm_poli) VALUES ('P001', 'RAHASIA');")
+    assert "RAHASIA" not in str(refused.value) + str(refused.value.details)
+
+
 def test_productions_own_log_holds_the_exchange(site: Site) -> None:
     damage(site, "DELETE FROM pasien WHERE no_rm > '00000030'; UPDATE tanpa_kunci SET f = 9, t = NULL WHERE a = 1;")
     with site.copy() as server:

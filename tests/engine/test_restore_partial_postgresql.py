@@ -375,6 +375,18 @@ def test_killed_in_the_middle_leaves_the_table_as_it_was(site: Site, monkeypatch
     same_but(site, site.backup, "seq_", "_seq", "cache_tarif", "beban")
 
 
+def test_a_refused_statement_says_nothing_of_its_rows(site: Site) -> None:
+    for wrong in (
+        "INSERT INTO simrs.resep_detail VALUES ('RAHASIA', 'B00001', -1);",
+        "COPY simrs.resep_detail FROM STDIN;\nR1\tB00001\tRAHASIA\tx\n\\.\n",
+    ):
+        with pytest.raises(PipelineError, match="ERROR") as refused:
+            site.channel.sql(site.instance, wrong, DB)
+        assert "x\n" not in str(refused.value)
+        assert "CONTEXT" not in str(refused.value)
+        assert "Failing row" not in str(refused.value)
+
+
 @pytest.mark.skipif(not SAMPLES.is_dir(), reason="the sample databases of others are not here")
 def test_pagila_tables_with_generated_columns_and_triggers_come_back() -> None:
     with workspace("rpg") as folder, PostgreSQLServer(folder / "simrs", fast=True) as server:
