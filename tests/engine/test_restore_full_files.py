@@ -23,6 +23,7 @@ from ansible_collections.rspon.dbcontinuity.plugins.module_utils.operations.log_
 from ansible_collections.rspon.dbcontinuity.plugins.module_utils.operations.restore import ranges, restore
 from ansible_collections.rspon.dbcontinuity.plugins.module_utils.progress import Progress
 from ansible_collections.rspon.dbcontinuity.plugins.module_utils.repository import Repository
+from ansible_collections.rspon.dbcontinuity.plugins.module_utils.restore_evidence import Expectations
 from tests.restore_full_support import channel, order, siblings
 from tests.restore_support import cycle, full
 from tests.support import Place, make_place
@@ -194,3 +195,95 @@ def test_what_was_interrupted_before_the_exchange_is_cleared_away_by_the_same_re
     assert any("it was closed first" in note for note in answer["notes"])
     assert inventory(scan) == before
     assert [name.rpartition(".")[2] for name in siblings(scan)] == ["old"]
+
+
+# -- the link breaks while production exchanges --
+
+
+def broken(monkeypatch: pytest.MonkeyPatch, *, done: bool, times: int = 1, deaf: bool = False) -> None:
+    """Let the answer to the exchange be lost, so many times: after it was made, or before it was heard.
+
+    :param deaf: nor does production answer afterwards.
+    """
+    swap, look = Channel.swap, Channel.look
+    left = [times]
+
+    def swapping(self: Channel, instance: Instance, run: str) -> dict[str, Any]:
+        if not left[0]:
+            return swap(self, instance, run)
+        left[0] -= 1
+        if done:
+            swap(self, instance, run)
+        if deaf:
+            monkeypatch.setattr(Channel, "look", silent)
+        raise PipelineError("the link broke", "")
+
+    def silent(*_of: object) -> dict[str, Any]:
+        monkeypatch.setattr(Channel, "look", look)
+        raise PipelineError("no route to host", "")
+
+    monkeypatch.setattr(Channel, "swap", swapping)
+
+
+@pytest.mark.parametrize("done", [True, False])
+def test_an_answer_that_was_lost_is_asked_for_again(
+    place: Place,
+    instance: Instance,
+    scan: Path,
+    single: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    done: bool,
+) -> None:
+    full(place, instance)
+    before = inventory(scan)
+    spoil(scan, single)
+    broken(monkeypatch, done=done)
+    assert restore(order(place, instance, tmp_path / "scratch", Target("set")), Progress())["result"] == "succeeded"
+    assert inventory(scan) == before
+
+
+def test_an_exchange_that_cannot_be_asked_for_goes_back(
+    place: Place, instance: Instance, scan: Path, single: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    full(place, instance)
+    spoil(scan, single)
+    before = inventory(scan)
+    broken(monkeypatch, done=True, times=2)
+    with pytest.raises(PipelineError, match="the link broke") as caught:
+        restore(order(place, instance, tmp_path / "scratch", Target("set")), Progress())
+    assert inventory(scan) == before
+    assert siblings(scan) == []
+    assert caught.value.details["result"] == "failed"
+    assert "LAPORAN" in str(caught.value.details["report_text"])
+
+
+def test_a_production_that_falls_silent_is_found_out_by_the_same_restore(
+    place: Place, instance: Instance, scan: Path, single: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    full(place, instance)
+    before = inventory(scan)
+    spoil(scan, single)
+    request = order(place, instance, tmp_path / "scratch", Target("set"))
+    broken(monkeypatch, done=True, deaf=True)
+    with pytest.raises(PipelineError, match="Production cannot be asked how it ended: no route to host") as caught:
+        restore(request, Progress())
+    assert caught.value.details["result"] == "failed, target changed"
+    assert "run the same restore again" in caught.value.remedy
+    answer = restore(request, Progress())
+    assert answer["result"] == "succeeded"
+    assert answer["recorded_late"]
+    assert inventory(scan) == before
+
+
+def test_what_the_site_asks_of_the_copy_is_asked_before_production_is_touched(
+    place: Place, instance: Instance, scan: Path, single: Path, tmp_path: Path
+) -> None:
+    full(place, instance)
+    spoil(scan, single)
+    before = inventory(scan)
+    asked = Expectations.from_json("scan", {"checks": [{"name": "apa pun", "sql": "SELECT 1", "expect": "1"}]})
+    with pytest.raises(InputError, match="nothing there answers SQL"):
+        restore(order(place, instance, tmp_path / "scratch", expectations=asked), Progress())
+    assert restore(order(place, instance, tmp_path / "scratch", Target("set"), deep=True), Progress())["checks"][1:]
+    assert inventory(scan) != before
