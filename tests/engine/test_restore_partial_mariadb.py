@@ -414,6 +414,18 @@ def test_a_swap_that_fails_or_is_killed_goes_back(site: Site, monkeypatch: pytes
     assert compared.ok, str(compared)
 
 
+def test_a_row_nearly_as_large_as_the_largest_packet_goes(site: Site) -> None:
+    # Production takes 64 MiB at once; in base64 this row is 67.
+    damage(
+        site,
+        "INSERT INTO berkas_pasien (no_rm, jenis, isi, sidik) VALUES ('00000001', 'besar', REPEAT('x', 50 << 20), 'x');",
+    )
+    with site.copy() as server:
+        answer = site.restored(server, "table:simrs.berkas_pasien")
+    assert item(answer, "table:simrs.berkas_pasien")["difference"]["only_in_production"] == 1
+    site.same_as(site.backup)
+
+
 def test_a_refused_statement_says_nothing_of_its_rows(site: Site) -> None:
     with pytest.raises(PipelineError, match="Duplicate entry 'P001'") as refused:
         site.channel.sql(site.instance, "INSERT INTO simrs.poliklinik (kd_poli, nm_poli) VALUES ('P001', 'RAHASIA');")

@@ -23,12 +23,21 @@ _ROWS = frozenset({23, 24, 25, 30, 31, 32})
 _FLAGS_AT = _HEADER.size + 6
 _STATEMENT_ENDS = 1
 PIECE_BYTES = 512 * 1024
+WHOLE_BYTES = 4 * 1024 * 1024
 
 
 def statement(events: list[bytes]) -> bytes:
-    """Return the statement that applies these events; the last one ends it."""
-    lines = [base64.encodebytes(event) for event in events]
-    return b"BINLOG '\n" + b"".join(lines) + b"'/*dbc*/;\n"
+    """Return the statement that applies these events; the last one ends it.
+
+    In base64 a row is a third longer than the largest statement by which it could come into being: it goes in two halves.
+    """
+    text = b"".join(base64.encodebytes(event) for event in events)
+    if len(text) < WHOLE_BYTES:
+        return b"BINLOG '\n" + text + b"'/*dbc*/;\n"
+    middle = text.index(b"\n", len(text) // 2) + 1
+    halves = (text[:middle], text[middle:])
+    sets = b"".join(b"SET @dbc_half_%d = '\n%s';\n" % (number, half) for number, half in enumerate(halves))
+    return sets + b"BINLOG @dbc_half_0, @dbc_half_1;\nSET @dbc_half_0 = NULL, @dbc_half_1 = NULL;\n"
 
 
 def flagged(event: bytes, ends: bool) -> bytes:
