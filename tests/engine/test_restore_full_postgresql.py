@@ -199,6 +199,7 @@ def test_new_data_that_fail_leave_production_and_its_tablespace_on_the_old(
 
 
 def test_the_stream_brings_back_what_no_cycle_has_fetched_from_a_production_that_is_gone(site: Site) -> None:
+    assert wait_until(lambda: site.server.value("SELECT active FROM pg_replication_slots") == "t", 90)
     full(site.place, site.instance)
     cycle(site.place, site.instance)
     site.commit("hanya di aliran 1")
@@ -212,3 +213,18 @@ def test_the_stream_brings_back_what_no_cycle_has_fetched_from_a_production_that
     assert {"hanya di aliran 1", "hanya di aliran 2"} <= set(site.notes())
     assert wait_until(lambda: site.server.value("SELECT active FROM pg_replication_slots") == "t", 90)
     full(site.place, site.instance)
+
+
+def test_a_log_that_lay_elsewhere_comes_back_inside_and_the_plan_says_so(site: Site) -> None:
+    site.server.stop()
+    wal = site.server.datadir / "pg_wal"
+    elsewhere = site.server.base / "wal"
+    wal.rename(elsewhere)
+    wal.symlink_to(elsewhere)
+    site.server.start()
+    made = plan(order(site.place, site.instance, site.scratch, record=""))["plan"]
+    assert any(f"pg_wal is a link to {elsewhere}" in each for each in made["remarks"])
+    site.restored()
+    assert wal.is_dir()
+    assert not wal.is_symlink()
+    assert (elsewhere / "archive_status").is_dir()  # belongs to the old data
