@@ -280,6 +280,21 @@ def test_data_that_no_server_starts_on_go_back_by_themselves(site: Site) -> None
     shutil.rmtree(broken)
 
 
+def test_without_old_data_there_is_nothing_to_go_back_to(site: Site) -> None:
+    site.server.stop()
+    away = site.server.datadir.with_name("away")
+    site.server.datadir.rename(away)
+    run = site.begin()
+    site.channel.swap(SIMRS, run)
+    assert site.says() == "new"
+    assert site.channel.back(SIMRS, run)["phase"] == "returned"
+    assert not site.server.datadir.exists()
+    site.channel.clean(SIMRS, run)
+    assert siblings(site.server.datadir) == []
+    away.rename(site.server.datadir)
+    site.server.start()
+
+
 def test_a_server_that_opens_another_history_goes_back(site: Site) -> None:
     run = site.next_run()
     site.channel.begin(SIMRS, run, {**site.spec, "log_name": "other-bin"})

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -175,6 +176,22 @@ def test_a_moment_on_either_side_of_a_restore_stays_recoverable(site: Site) -> N
     assert "zaman baru" in site.notes()
     assert len(siblings(site.server.datadir)) == 4
     assert answer["follow_ups"]
+    full(site.place, site.instance)
+
+
+def test_a_production_without_any_data_directory_gets_one(site: Site) -> None:
+    cycle(site.place, site.instance)
+    before = site.notes()
+    kept = siblings(site.server.datadir)
+    mode = site.server.datadir.stat().st_mode
+    site.server.kill9()
+    shutil.rmtree(site.server.datadir)
+    answer = site.restored()
+    assert site.notes() == before
+    assert answer["kept"] == []
+    assert siblings(site.server.datadir) == kept
+    found = site.server.datadir.stat()
+    assert (found.st_uid, found.st_mode) == (site.server.owner.uid, mode)
     full(site.place, site.instance)
 
 

@@ -261,6 +261,7 @@ class FullRun:
         self.evidence["kept"] = [
             {"what": f"old data of {name}", "path": place["old"], "bytes": int(sizes.get(name, {}).get("bytes") or 0)}
             for name, place in done["parts"].items()
+            if sizes.get(name, {}).get("exists")
         ]
         self.evidence["stop_seconds"], self.evidence["start_seconds"] = done["stop_seconds"], done["start_seconds"]
 

@@ -1018,6 +1018,10 @@ def _return(engine: Engine, journal: Journal) -> None:
     if moves:
         engine.stop()
         undo(moves)
+    data = journal.values.get("places", {}).get("data", {}).get("path")
+    if moves and data is not None and not os.path.lexists(data):
+        journal.write(RETURNED)  # there were no old data to begin with: nothing can be started on them
+        return
     if journal.values.get("was_running") or moves:
         engine.start()
     journal.write(RETURNED)
