@@ -83,15 +83,18 @@ def _measure(
         shutil.rmtree(out / "base", ignore_errors=True)
         return shell(bare, out / "bare.zst")
 
-    taken = alternate({BARE: plain, OURS: ours, DUMP: lambda: shell(dump, out / "dump.gz")}, rounds, say)
-    ratio, factor = paired_ratio(taken, OURS, BARE), paired_ratio(taken, DUMP, OURS)
+    taken = alternate({BARE: plain, OURS: ours}, rounds, say)
+    # Once: it takes minutes, and what it is measured for is no matter of percents.
+    taken[DUMP] = [shell(dump, out / "dump.gz")]
+    say(f"  {DUMP}: {taken[DUMP][0]:.2f} s")
+    ratio, factor = paired_ratio(taken, OURS, BARE), taken[DUMP][0] / median(taken[OURS])
     peak = max(int(each["peak_kilobytes"]) for each in seen)
     stored = int(seen[-1]["result"]["size_bytes"])
     table = Table(f"Full backup, {engine}: {size / 1e6:.0f} MB of {title}", times=taken)
     table.rows = [
         Row("full backup (median)", f"{median(taken[OURS]):.2f} s, {stored / 1e6:.0f} MB stored"),
         Row("bare pipeline (median)", f"{median(taken[BARE]):.2f} s"),
-        Row("dump and gzip (median)", f"{median(taken[DUMP]):.2f} s"),
+        Row("dump and gzip (once)", f"{taken[DUMP][0]:.2f} s"),
         Row("full backup / bare pipeline", f"{ratio:.2f}", f"at most {LIMIT:.2f}, aim 1.10", ratio <= LIMIT),
         Row(
             "dump and gzip / full backup",
