@@ -70,6 +70,10 @@ class Swap:
                 "Between the drop of the old triggers and the end of the exchange, a second or so, writes would pass without"
                 " triggers: stop the applications for that time."
             )
+            whole.notes.append(
+                "Make a full backup afterwards: the log of the exchange may not replay onto an older one where tables lie"
+                " outside the data directory (DATA DIRECTORY)."
+            )
         whole.difference = Difference("tables")
         theirs = {table.name: table for table in tables(sides.ask, database)} if whole.in_production else {}
         items = [whole]
