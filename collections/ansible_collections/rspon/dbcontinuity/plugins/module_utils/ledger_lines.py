@@ -164,7 +164,9 @@ def line_problem(line: bytes) -> str:
         record = json.loads(line)
     except (ValueError, RecursionError):
         return "the line is no JSON"
-    if not isinstance(record, dict) or not set(record) >= FIELDS or type(record["sequence"]) is not int:
+    if not isinstance(record, dict) or not set(record) >= FIELDS:
+        return "the line is no ledger record"
+    if not isinstance(record["sequence"], int) or isinstance(record["sequence"], bool):
         return "the line is no ledger record"
     if record["sha256"] != record_hash(record) or line[:-1] != canonical(record):
         return f"record {record['sequence']} was changed after it was written"
