@@ -17,6 +17,7 @@ from typing import Any
 # Not used here; every module has it in memory, and it counts.
 import ansible.module_utils.basic  # noqa: F401
 
+from ansible_collections.rspon.dbcontinuity.plugins.module_utils.channel import Channel
 from ansible_collections.rspon.dbcontinuity.plugins.module_utils.codec import Protection
 from ansible_collections.rspon.dbcontinuity.plugins.module_utils.instance import Agent, Instance
 from ansible_collections.rspon.dbcontinuity.plugins.module_utils.operations.full_backup import (
@@ -24,6 +25,7 @@ from ansible_collections.rspon.dbcontinuity.plugins.module_utils.operations.full
     full_backup,
 )
 from ansible_collections.rspon.dbcontinuity.plugins.module_utils.operations.log_cycle import LogCycleRequest, log_cycle
+from ansible_collections.rspon.dbcontinuity.plugins.module_utils.operations.restore import RestoreRequest, restore
 from ansible_collections.rspon.dbcontinuity.plugins.module_utils.progress import Progress
 
 
@@ -51,6 +53,18 @@ def main() -> None:
     began = monotonic()
     if asked["operation"] == "full_backup":
         done = full_backup(FullBackupRequest(instances[0], repository, protection), progress)
+    elif asked["operation"] == "restore":
+        request = RestoreRequest(
+            instances[0],
+            repository,
+            protection,
+            Path(asked["folder"]),
+            Channel(**asked["channel"]),
+            record=asked["record"],
+            confirm=instances[0].name,
+            officials_file=Path(asked["officials_file"]),
+        )
+        done = restore(request, progress)
     else:
         done = log_cycle(LogCycleRequest(instances, repository, protection))
     seconds = monotonic() - began

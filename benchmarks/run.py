@@ -4,8 +4,8 @@
 """Measure, and write down what was measured.
 
 python -m benchmarks.run                     2 GB, five rounds; writes benchmarks/results.md
-python -m benchmarks.run --quick             a few megabytes, one round: whether it works, not how fast it is
-python -m benchmarks.run --only mariadb      full backups of one engine alone (or postgresql, cycles, many)
+python -m benchmarks.run --quick             a few megabytes, once: whether it works, not how fast it is
+python -m benchmarks.run --only mariadb      full backups of one engine alone (or postgresql, cycles, many, restore)
 """
 
 from __future__ import annotations
@@ -18,11 +18,11 @@ from itertools import product
 from pathlib import Path
 from time import monotonic
 
-from benchmarks import cycles, full
+from benchmarks import cycles, full, restore
 from benchmarks.measure import PROJECT, Table, load, machine
 from demo.servers import workspace
 
-PARTS = ("mariadb", "postgresql", "cycles", "many")
+PARTS = ("mariadb", "postgresql", "cycles", "many", "restore")
 
 
 def say(line: str) -> None:
@@ -44,6 +44,12 @@ def measure(chosen: argparse.Namespace, folder: Path) -> list[Table]:
         tables.append(cycles.long_and_short(folder, chosen.archived, chosen.pairs, say))
     if "many" in chosen.only:
         tables.append(cycles.many(folder, chosen.instances, say))
+    if "restore" in chosen.only:
+        for engine in chosen.engine or full.SERVERS:
+            base = folder / f"restore-{engine}"
+            base.mkdir()
+            tables += restore.benchmark(engine, base, chosen.megabytes, chosen.pairs, chosen.transactions, say)
+            shutil.rmtree(base)
     return tables
 
 
@@ -85,6 +91,10 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--pairs", type=int, default=5, help="rounds of alternating runs (default: %(default)s)")
     parser.add_argument("--archived", type=int, default=10_000, help="logs of the long chain (default: %(default)s)")
     parser.add_argument("--instances", type=int, default=50, help="idle instances (default: %(default)s)")
+    parser.add_argument(
+        "--transactions", type=int, default=200_000, help="of the log that is replayed (default: %(default)s)"
+    )
+    parser.add_argument("--engine", action="append", choices=tuple(full.SERVERS), help="restores of one engine alone")
     parser.add_argument("--only", action="append", choices=PARTS, help="a part alone; may be repeated")
     parser.add_argument(
         "--compress-on",
@@ -104,7 +114,8 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--quick", action="store_true", help="as small as it can be: does it work?")
     chosen = parser.parse_args(arguments)
     if chosen.quick:
-        chosen.megabytes, chosen.pairs, chosen.archived, chosen.instances = 5, 1, 20, 3
+        chosen.megabytes, chosen.pairs, chosen.archived, chosen.instances = 5, 0, 20, 3
+        chosen.transactions = 300
     chosen.only = chosen.only or list(PARTS)
     chosen.data = chosen.data or ["sysbench"]
     began, before = monotonic(), load()
