@@ -51,6 +51,9 @@ def pytest_configure() -> None:
     script = programs / f"python-measured-{Path(data).name.rpartition('.')[2]}"
     values = {"config": config, "data": data, "python": programs / "python"}
     quoted = {name: shlex.quote(str(value)) for name, value in values.items()}
-    script.write_text(_SCRIPT.format(patterns=" | ".join(patterns), **quoted), encoding="utf-8")
-    script.chmod(0o755)
+    # Each worker of a run writes the same: none may meet it half-written.
+    unfinished = script.with_name(f"{script.name}.{os.getpid()}")
+    unfinished.write_text(_SCRIPT.format(patterns=" | ".join(patterns), **quoted), encoding="utf-8")
+    unfinished.chmod(0o755)
+    unfinished.replace(script)
     sys.executable = str(script)

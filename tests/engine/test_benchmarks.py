@@ -11,7 +11,7 @@ import pytest
 
 from benchmarks.run import main
 
-pytestmark = pytest.mark.engine
+pytestmark = [pytest.mark.engine, pytest.mark.slow]
 
 
 def test_the_quick_benchmarks_write_their_results(tmp_path: Path) -> None:

@@ -91,11 +91,15 @@ def existing(*paths: str) -> list[str]:
 
 
 def pytest_stage(
-    name: str, folders: Sequence[str], *, wave: int, minutes: int, marks: str, long: bool = False
+    name: str, folders: Sequence[str], *, wave: int, minutes: int, marks: str, long: bool = False, workers: int = 1
 ) -> Stage:
-    """Return a stage that runs pytest over `folders` and measures the core's coverage."""
+    """Return a stage that runs pytest over `folders` and measures the core's coverage.
+
+    :param workers: processes that share the files; the tests of one file stay together, in their order.
+    """
     command = [
         *module("pytest", "-m", marks),
+        *(["-n", str(workers), "--dist", "loadfile"] if workers > 1 else []),
         "--durations=10",
         "--cov",
         "--cov-report=",
@@ -135,7 +139,7 @@ def stages() -> list[Stage]:
         Stage("ansible-lint", "lint", 1, [tool("ansible-lint"), "--nocolor"], 15),
         pytest_stage("unit", ["tests/unit", "tests/hosts"], wave=2, minutes=15, marks="not slow"),
         Stage("sanity", "sanity", 2, module("tests.tools.run_sanity"), 20),
-        pytest_stage("engine", ["tests/engine", "tests/demo"], wave=3, minutes=40, marks="not slow"),
+        pytest_stage("engine", ["tests/engine", "tests/demo"], wave=3, minutes=40, marks="not slow", workers=2),
         pytest_stage(
             "slow",
             ["tests/unit", "tests/engine", "tests/demo", "tests/hosts"],
