@@ -20,6 +20,7 @@ import pytest
 
 from ansible_collections.rspon.dbcontinuity.plugins.module_utils.engines.mariadb import dumps, exchange
 from ansible_collections.rspon.dbcontinuity.plugins.module_utils.engines.mariadb.scratch import MariaDBScratch
+from ansible_collections.rspon.dbcontinuity.plugins.module_utils.engines.mariadb.swap import Swap
 from ansible_collections.rspon.dbcontinuity.plugins.module_utils.engines.scratch import ScratchServer
 from ansible_collections.rspon.dbcontinuity.plugins.module_utils.errors import (
     InputError,
@@ -415,6 +416,14 @@ def test_a_swap_that_fails_or_is_killed_goes_back(site: Site, monkeypatch: pytes
             patch.setattr(dumps, "views_of", lambda *_: os.kill(os.getpid(), signal.SIGKILL))
             in_a_process_that_dies(lambda: site.restored(server, "database:simrs"))
         assert undo_partial(site.request(["database:simrs"]))["database"] == "simrs"
+        site.same_as(before)
+        # It dies between the first and the second of a table's triggers, whose order counts.
+        stops = ["DROP TRIGGER simrs.pasien_audit;\nSELECT stop_here;\n"]
+        real = Swap._dropped
+        with monkeypatch.context() as patch:
+            patch.setattr(Swap, "_dropped", lambda _self, *its: (stops.pop() if stops else "") + real(*its))
+            with pytest.raises(PipelineError, match="stop_here"):
+                site.restored(server, "database:simrs")
         site.same_as(before)
         site.restored(server, "database:simrs")
     site.server.query(f"DROP DATABASE simrs_before_{WORD}")

@@ -286,6 +286,12 @@ class Swap:
         elif values["in_production"]:
             present = {(each["kind"], each["name"]) for each in self._programs(database)}
             missing = [each for each in values["programs"] if (each["kind"], each["name"]) not in present]
+            if any(each["kind"] == "TRIGGER" for each in missing):
+                # One that is made again fires after those that stayed: all are, in their order.
+                triggers = [each for each in values["programs"] if each["kind"] == "TRIGGER"]
+                left = [each for each in triggers if ("TRIGGER", each["name"]) in present]
+                session.say(self._dropped(database, left))
+                missing = [*(each for each in missing if each["kind"] != "TRIGGER"), *triggers]
             self._make(session, database, missing)
 
 
