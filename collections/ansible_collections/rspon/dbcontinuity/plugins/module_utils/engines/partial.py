@@ -26,6 +26,8 @@ BESIDE, REPLACE = "beside", "replace"
 MODES = (BESIDE, REPLACE)
 # What an item's action can be.
 LOAD, EXCHANGE, RECREATE, SWAP, NOTHING = "load beside", "exchange rows", "recreate", "swap", "nothing to do"
+# The remedy where rows cannot be exchanged.
+BESIDE_INSTEAD = "Load it beside the original (mode: beside) and take over by hand what is needed."
 
 
 @dataclass(frozen=True)

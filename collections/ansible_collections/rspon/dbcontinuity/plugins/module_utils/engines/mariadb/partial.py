@@ -13,15 +13,24 @@ from typing import Any, Optional
 
 from ...errors import InputError, PrerequisiteError
 from ...scope import DATABASE, TABLE, Scope, unknown
-from ..partial import BESIDE, EXCHANGE, LOAD, NOTHING, RECREATE, Item, Journal, PartialRestore, beside_name
+from ..partial import (
+    BESIDE,
+    BESIDE_INSTEAD,
+    EXCHANGE,
+    LOAD,
+    NOTHING,
+    RECREATE,
+    Item,
+    Journal,
+    PartialRestore,
+    beside_name,
+)
 from .beside import load_beside
 from .exchange import Exchange
 from .recreate import Recreation
 from .sides import Sides, rows_in, told_apart
 from .swap import Swap
 from .tables import Table, tables
-
-_BESIDE_INSTEAD = "Load it beside the original (mode: beside) and take over by hand what is needed."
 
 
 class MariaDBPartial(PartialRestore):
@@ -126,16 +135,16 @@ class MariaDBPartial(PartialRestore):
             return None
         if table.versioned or there.versioned:
             raise PrerequisiteError(
-                f"{name} is system-versioned: exchanging its rows would write a false history.", _BESIDE_INSTEAD
+                f"{name} is system-versioned: exchanging its rows would write a false history.", BESIDE_INSTEAD
             )
         if not (table.transactional and there.transactional):
             raise PrerequisiteError(
                 f"{name} is kept by the engine {there.engine or table.engine}, which knows no transaction: a failure would leave"
                 " it half exchanged.",
-                f"{_BESIDE_INSTEAD} Or convert it to InnoDB first.",
+                f"{BESIDE_INSTEAD} Or convert it to InnoDB first.",
             )
         if there.definition != table.definition:
-            raise PrerequisiteError(f"{name}: {told_apart(table, there)}", _BESIDE_INSTEAD)
+            raise PrerequisiteError(f"{name}: {told_apart(table, there)}", BESIDE_INSTEAD)
         return there
 
     def carry_out(self, items: Sequence[Item], journal: Journal, on_progress: Callable[[int], None]) -> list[Item]:

@@ -13,14 +13,23 @@ from typing import Any, Optional
 
 from ...errors import InputError, PrerequisiteError
 from ...scope import DATABASE, SCHEMA, TABLE, Scope, some, unknown
-from ..partial import BESIDE, EXCHANGE, LOAD, NOTHING, RECREATE, Item, Journal, PartialRestore, beside_name
+from ..partial import (
+    BESIDE,
+    BESIDE_INSTEAD,
+    EXCHANGE,
+    LOAD,
+    NOTHING,
+    RECREATE,
+    Item,
+    Journal,
+    PartialRestore,
+    beside_name,
+)
 from .beside import load_beside
 from .exchange import Exchange
 from .sides import Sides, rows_in
 from .swap import Swap
 from .tables import Table, tables
-
-_BESIDE_INSTEAD = "Load it beside the original (mode: beside) and take over by hand what is needed."
 
 
 class PostgreSQLPartial(PartialRestore):
@@ -160,12 +169,12 @@ class PostgreSQLPartial(PartialRestore):
             raise PrerequisiteError(
                 f"{item.name} is defined differently in production: only there: {some(sorted(theirs - ours))}; only in the"
                 f" copy: {some(sorted(ours - theirs))}.",
-                _BESIDE_INSTEAD,
+                BESIDE_INSTEAD,
             )
         if there.always:
             raise PrerequisiteError(
                 f"{item.name} has what fires in any session (ENABLE ALWAYS or REPLICA): {some(there.always)}.",
-                f"{_BESIDE_INSTEAD} Or set it to ENABLE for the time of the restore.",
+                f"{BESIDE_INSTEAD} Or set it to ENABLE for the time of the restore.",
             )
 
     def carry_out(self, items: Sequence[Item], journal: Journal, on_progress: Callable[[int], None]) -> list[Item]:
