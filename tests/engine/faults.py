@@ -222,25 +222,51 @@ def writers(server: MariaDBServer) -> Iterator[dict[str, Writer]]:
             each.stop()
 
 
+# The tool writes its message before the bytes of that stage. So each piece of its output is passed on only after its
+# messages were read: it is stopped before any byte of the stage leaves, however late this program gets its turn.
 _PAUSING = """#!{python}
-import ctypes, os, re, signal, subprocess, sys, time
-real, folder, pattern = {real!r}, {folder!r}, re.compile({pattern!r})
+import ctypes, os, re, select, signal, subprocess, sys, time
+real, folder, pattern = {real!r}, {folder!r}, re.compile({pattern!r}.encode())
 if "--backup" not in sys.argv:
     os.execv(real, [real, *sys.argv[1:]])
 fds = tuple(int(each.rsplit("/", 1)[1]) for each in sys.argv if each.startswith("--defaults-file=/dev/fd/"))
-tool = subprocess.Popen([folder + "/mariadb-backup", *sys.argv[1:]], executable=real, stderr=subprocess.PIPE, pass_fds=fds,
+tool = subprocess.Popen([folder + "/mariadb-backup", *sys.argv[1:]], executable=real, pass_fds=fds, bufsize=0,
+                        stdout=subprocess.PIPE, stderr=subprocess.PIPE,
                         preexec_fn=lambda: ctypes.CDLL(None).prctl(1, signal.SIGKILL))
-done = False
-for line in tool.stderr:
-    if not done and pattern.search(line.decode("utf-8", "replace")):
-        done = True
-        tool.send_signal(signal.SIGSTOP)
-        open(folder + "/reached", "w").close()
-        while not os.path.exists(folder + "/go"):
-            time.sleep(0.01)
-        tool.send_signal(signal.SIGCONT)
-    sys.stderr.buffer.write(line)
-    sys.stderr.buffer.flush()
+out, err = tool.stdout.fileno(), tool.stderr.fileno()
+os.set_blocking(err, False)
+said, done = b"", False
+def write(fd, data):
+    while data:
+        data = data[os.write(fd, data):]
+def messages():
+    global said, done
+    while True:
+        try:
+            text = os.read(err, 65536)
+        except BlockingIOError:
+            return True
+        if not text:
+            return False
+        said = (said + text)[-200000:]
+        if not done and pattern.search(said):
+            done = True
+            tool.send_signal(signal.SIGSTOP)
+            open(folder + "/reached", "w").close()
+            while not os.path.exists(folder + "/go"):
+                time.sleep(0.01)
+            tool.send_signal(signal.SIGCONT)
+        write(2, text)
+opened = {{out, err}}
+while opened:
+    ready = select.select(list(opened), [], [])[0]
+    piece = os.read(out, 65536) if out in ready else None
+    if err in opened and not messages():
+        opened.discard(err)
+    if piece == b"":
+        opened.discard(out)
+    elif piece:
+        write(1, piece)
 sys.exit(tool.wait())
 """
 
