@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Callable
-from time import monotonic
+from time import monotonic, sleep
 
 from ansible_collections.rspon.dbcontinuity.plugins.module_utils.throwaway import memory_for
 from benchmarks import by_hand
@@ -15,6 +15,7 @@ from benchmarks.full import SERVERS, content_bytes
 from benchmarks.measure import Row, Table, operation, settle, shell
 from benchmarks.production import Production
 from benchmarks.receivers import expect, receiving
+from demo.clients import QueryError
 from demo.server import Server
 
 # Tables of sysbench's, a table of pgbench's kind; as long as the log of a busy hour in a fraction of its time.
@@ -125,7 +126,8 @@ def _bare(site: Production, transactions: int, say: Callable[[str], None]) -> tu
         settle()
         taken = shell("\n".join(lines), site.folder / "none")
         began = monotonic()
-        server.start()  # without hot_standby it is ready once it has recovered
+        server.start()  # without hot_standby: it runs, and takes no question before it has recovered
+        _until_recovered(server)
         taken += monotonic() - began
         _check(server, transactions)
         server.stop()
@@ -134,6 +136,20 @@ def _bare(site: Production, transactions: int, say: Callable[[str], None]) -> tu
     for each in (base, folder):
         shutil.rmtree(each)
     return shown, taken, plain
+
+
+def _until_recovered(server: Server, seconds: float = 7200) -> None:
+    """Wait until a server that has begun its recovery answers; looked at fifty times a second."""
+    deadline = monotonic() + seconds
+    while True:
+        try:
+            server.value("SELECT 1")
+        except QueryError:
+            if monotonic() > deadline or not server.running:
+                raise
+            sleep(0.02)
+        else:
+            return
 
 
 def _mariadb(memory: int) -> dict[str, str | None]:

@@ -244,8 +244,11 @@ def test_whether_the_clock_is_synchronised(
     (tmp_path / "timedatectl").write_text(f"#!/bin/sh\n{said}\n")
     (tmp_path / "timedatectl").chmod(0o755)
     monkeypatch.setenv("PATH", f"{tmp_path}:/usr/bin:/bin")
+    monkeypatch.setattr(clock, "_clock_answer", None)
     assert clock.clock_synchronised() is meant
     monkeypatch.setenv("PATH", "/nonexistent")
+    assert clock.clock_synchronised() is meant  # not asked again for a minute
+    monkeypatch.setattr(clock, "_CLOCK_SECONDS", -1.0)
     assert clock.clock_synchronised() is None
 
 

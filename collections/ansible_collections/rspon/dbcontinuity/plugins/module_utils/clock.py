@@ -8,11 +8,15 @@ from __future__ import annotations
 import re
 import subprocess
 from datetime import datetime, timezone
+from time import monotonic
 from typing import Optional
 
 from .errors import InputError
 
 _STAMP = "%Y%m%dT%H%M%SZ"
+# timedatectl wakes a service up: each record of a run would cost tens of milliseconds. An answer is good for so long.
+_CLOCK_SECONDS = 60.0
+_clock_answer: Optional[tuple[float, Optional[bool]]] = None
 
 
 def utc_now() -> datetime:
@@ -66,7 +70,14 @@ def parse_moment(text: str, what: str = "time") -> datetime:
 
 
 def clock_synchronised() -> Optional[bool]:
-    """Return whether this host's clock is synchronised, or None where nothing here can tell."""
+    """Return whether this host's clock is synchronised, or None where nothing here can tell; asked once a minute at most."""
+    global _clock_answer
+    if _clock_answer is None or monotonic() - _clock_answer[0] > _CLOCK_SECONDS:
+        _clock_answer = (monotonic(), _ask_clock())
+    return _clock_answer[1]
+
+
+def _ask_clock() -> Optional[bool]:
     try:
         answer = subprocess.run(
             ["timedatectl", "show", "--property=NTPSynchronized", "--value"],

@@ -227,7 +227,7 @@ class Ledger:
         """
         first = since.astimezone(timezone.utc).strftime("%Y-%m") if since else ""
         held: list[tuple[Path, int, bytes, Optional[dict[str, Any]]]] = []
-        for path, size in self._snapshot():
+        for path, size in self.snapshot():
             if path.stem < first:
                 continue
             for number, line in lines_forward(path, size):
@@ -242,7 +242,7 @@ class Ledger:
 
     def whole_records(self, activity: str) -> Iterator[dict[str, Any]]:
         """Give one activity's records whose own hashes hold, in order; damage elsewhere stops nobody who needs only these."""
-        for path, size in self._snapshot():
+        for path, size in self.snapshot():
             yield from whole_records(path, size, activity)
 
     def verify(self, expected: Optional[Head] = None) -> Verified:
@@ -272,7 +272,7 @@ class Ledger:
             return Verified(head.sequence, reached, problems[0] if problems else None, tuple(problems[:100]))
 
         where = ""
-        for path, size in self._snapshot():
+        for path, size in self.snapshot():
             for number, line in lines_forward(path, size):
                 where = f"{path.name} line {number}"
                 problem = line_problem(line)
@@ -306,7 +306,7 @@ class Ledger:
             return []
         return sorted(entry for entry in self.folder.iterdir() if _FILE.fullmatch(entry.name))
 
-    def _snapshot(self) -> list[tuple[Path, int]]:
+    def snapshot(self) -> list[tuple[Path, int]]:
         """Return the files and their sizes between two appends: a record being written is not half a record."""
         try:
             descriptor = os.open(self.folder / ".lock", os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
