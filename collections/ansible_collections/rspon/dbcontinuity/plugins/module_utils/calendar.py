@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any, Optional
 from zoneinfo import ZoneInfo
 
+from .calendar_cron import YEAR_DAYS, fields_of_minutes, fields_of_times
 from .calendar_entry import DAYS, Entry, known_zone
 from .clock import parse_moment
 from .errors import ContinuityError, InputError, PrerequisiteError
@@ -157,6 +158,24 @@ class Activity:
             return [f"*-*-* *:00/{self.every_minutes}:00 UTC"]
         hours = self.every_minutes // 60
         return [f"*-*-* {'00' if hours == 24 else '*' if hours == 1 else f'00/{hours}'}:00:00 UTC"]
+
+    def crontab(self, host_zone: str, moment: datetime) -> list[str]:
+        """Return the entry as the five fields of crontab lines, for a host whose clock shows *host_zone*.
+
+        :param moment: the year after it is looked at.
+        :raises InputError: where clock changes within that year make one crontab impossible.
+        """
+        known_zone(host_zone)
+        if self.every_minutes:
+            return [fields_of_minutes(self.name, self.every_minutes, host_zone, moment)]
+        due = self.occurrences(moment, moment + timedelta(days=YEAR_DAYS))
+        return [fields_of_times(self.name, self.zone, host_zone, due)]
+
+    def left_out(self, since: datetime, until: datetime) -> list[date]:
+        """Return the local days from *since* to *until* on which a clock change passes over the due time."""
+        first, last = (each.astimezone(ZoneInfo(self.zone)).date() for each in (since, until))
+        days = (first + timedelta(days=number) for number in range((last - first).days + 1))
+        return [day for day in days if day.weekday() in self.days and self._due_on(day) is None]
 
     def _due_on(self, day: date) -> Optional[datetime]:
         """Return the due time of a local day; None where the entry has none there, or the clock passes over it."""
