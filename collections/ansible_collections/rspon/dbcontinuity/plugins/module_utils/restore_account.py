@@ -16,7 +16,8 @@ from .errors import ApprovalError, ContinuityError
 from .repository import Repository
 from .restore_evidence import Expectations
 from .restore_order_evidence import RestoreEvidence
-from .restore_order_report import LANGUAGES, restore_report_text
+from .report_layout import LANGUAGES
+from .restore_order_report import restore_report_text
 from .restore_plan import FullPlan, RestorePlan
 from .restore_run import UNDER_WAY, Steps
 
