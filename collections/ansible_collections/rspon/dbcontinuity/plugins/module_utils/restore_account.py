@@ -13,10 +13,10 @@ from .approvals.gate import HeldInstruction
 from .clock import iso, utc_now
 from .durable import make_directory, write_file
 from .errors import ApprovalError, ContinuityError
+from .report_layout import LANGUAGES
 from .repository import Repository
 from .restore_evidence import Expectations
 from .restore_order_evidence import RestoreEvidence
-from .report_layout import LANGUAGES
 from .restore_order_report import restore_report_text
 from .restore_plan import FullPlan, RestorePlan
 from .restore_run import UNDER_WAY, Steps
