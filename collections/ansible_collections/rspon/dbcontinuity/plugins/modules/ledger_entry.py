@@ -25,6 +25,12 @@ options:
     description: Plain values. Never a secret.
     type: dict
     required: true
+  once:
+    description:
+      - Add nothing where the newest event of that activity and instance holds the same data. What is in force is then recorded when it changes,
+        and only then.
+    type: bool
+    default: false
 attributes:
   check_mode:
     description: Adds nothing and gives the present head.
@@ -46,6 +52,17 @@ EXAMPLES = r"""
     data:
       of_run: 20260918T020000Z-1f2e3d4c
       text: Uji restore disaksikan
+
+- name: Record which calendar is in force, where it is not the recorded one already
+  rspon.dbcontinuity.ledger_entry:
+    repository: /srv/dbcontinuity
+    activity: calendar
+    data:
+      zone: Asia/Jakarta
+      schedule: "{{ dbc_schedule }}"
+      scheduler: systemd
+      instances: "{{ dbc_instances | list | sort }}"
+    once: true
 """
 
 RETURN = r"""
@@ -91,6 +108,7 @@ def main() -> None:
             "activity": {"type": "str", "required": True},
             "instance": {"type": "str"},
             "data": {"type": "dict", "required": True},
+            "once": {"type": "bool", "default": False},
             **REPOSITORY_OPTIONS,
             **ACTOR_OPTIONS,
         },
@@ -106,6 +124,7 @@ def main() -> None:
             instance=params["instance"] or "",
             actor=params["actor"],
             run=params["run"],
+            once=params["once"],
             check_only=module.check_mode,
         )
 

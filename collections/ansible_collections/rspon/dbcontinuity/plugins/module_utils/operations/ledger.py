@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import json
 from collections import deque
 from collections.abc import Mapping
 from datetime import datetime
@@ -14,7 +15,8 @@ from typing import Any, Optional
 from ..actor import describe_actor
 from ..clock import parse_moment
 from ..errors import LedgerError
-from ..ledger import Head, new_run_id
+from ..ledger import Head, Ledger, new_run_id
+from ..ledger_lines import canonical
 from ..repository import Repository
 
 
@@ -72,13 +74,28 @@ def ledger_entry(
     instance: str = "",
     actor: Optional[str] = None,
     run: Optional[str] = None,
+    once: bool = False,
     check_only: bool = False,
 ) -> dict[str, Any]:
-    """Add one event, such as an attestation or a follow-up, and return the new head."""
+    """Add one event, such as an attestation or a follow-up, and return the new head.
+
+    :param once: add nothing where the newest event of that activity and instance holds the same data.
+    """
     repository = Repository.open(repository_path)
+    if once and _newest_data(repository.ledger, activity, instance) == json.loads(canonical(data)):
+        return {"changed": False, "head": str(repository.ledger.head())}
     if check_only:
         return {"changed": True, "head": str(repository.ledger.head())}
     head = repository.ledger.append(
         "event", activity, run or new_run_id(), instance=instance, actor=describe_actor(actor), data=data
     )
     return {"changed": True, "head": str(head)}
+
+
+def _newest_data(ledger: Ledger, activity: str, instance: str) -> Optional[dict[str, Any]]:
+    """Return what the newest event of an activity and instance holds; None where there is none that can be read."""
+    newest: Optional[dict[str, Any]] = None
+    for record in ledger.whole_records(activity):
+        if record["kind"] == "event" and record["instance"] == instance:
+            newest = dict(record["data"])
+    return newest
