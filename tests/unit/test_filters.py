@@ -8,11 +8,9 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-import yaml
 from ansible.errors import AnsibleFilterError
 
 from ansible_collections.rspon.dbcontinuity.plugins.plugin_utils.inventory import (
-    due_slot,
     human_bytes,
     instance_arguments,
     local_time,
@@ -24,87 +22,9 @@ from ansible_collections.rspon.dbcontinuity.plugins.plugin_utils.report import (
     full_backup_report,
     run_failures,
     run_report,
-    status_report,
-    table,
     verify_report,
 )
-
-SATURDAY = {"day": "Saturday", "start": "12:00"}
-
-
-@pytest.mark.parametrize(
-    ("activity", "zone", "now", "due"),
-    [
-        (SATURDAY, "Asia/Jakarta", "2026-09-19T12:00:00+07:00", "2026-09-19T12:00:00+07:00"),
-        (SATURDAY, "Asia/Jakarta", "2026-09-19T11:59:59+07:00", "2026-09-12T12:00:00+07:00"),
-        (SATURDAY, "Asia/Jakarta", "2026-09-19T05:00:00Z", "2026-09-19T12:00:00+07:00"),
-        (SATURDAY, "Asia/Jakarta", "2026-09-20T00:00:00+07:00", "2026-09-19T12:00:00+07:00"),
-        (SATURDAY, "Asia/Jakarta", "2026-09-25T23:59:00+07:00", "2026-09-19T12:00:00+07:00"),
-        # Already Saturday in Jakarta, still Friday in UTC.
-        ({"day": "Saturday", "start": "01:00"}, "Asia/Jakarta", "2026-09-18T18:30:00Z", "2026-09-19T01:00:00+07:00"),
-        (SATURDAY, "Asia/Jakarta", "2027-01-01T00:00:00+07:00", "2026-12-26T12:00:00+07:00"),
-        ({"day": "Monday", "start": "00:00"}, "Asia/Jakarta", "2026-09-21T00:00:00+07:00", "2026-09-21T00:00:00+07:00"),
-        # The slot keeps its wall time over a change of clocks, and carries the offset of its own day.
-        (
-            {"day": "Saturday", "start": "12:00"},
-            "Europe/Berlin",
-            "2026-03-30T08:00:00+02:00",
-            "2026-03-28T12:00:00+01:00",
-        ),
-        (
-            {"day": "Sunday", "start": "02:30"},
-            "Europe/Berlin",
-            "2026-10-25T12:00:00+01:00",
-            "2026-10-25T02:30:00+02:00",
-        ),
-    ],
-)
-def test_the_newest_slot_that_is_due(activity: dict[str, str], zone: str, now: str, due: str) -> None:
-    assert due_slot(activity, zone, now) == due
-
-
-def test_a_slot_is_the_same_all_week() -> None:
-    slots = {
-        due_slot(SATURDAY, "Asia/Jakarta", f"2026-09-{day:02d}T{hour:02d}:30:00+07:00")
-        for day in range(20, 26)
-        for hour in range(24)
-    }
-    assert slots == {"2026-09-19T12:00:00+07:00"}
-
-
-def test_without_a_moment_it_is_the_present_one() -> None:
-    assert "T12:00:00+07:00" in due_slot(SATURDAY, "Asia/Jakarta")
-
-
-@pytest.mark.parametrize(
-    ("text", "why"),
-    [
-        ("{day: Saturday, start: 12:30}", "'750' is not HH:MM. Quote it in YAML"),
-        ("{day: Saturday, start: '24:00'}", "'24:00' is not HH:MM"),
-        ("{day: Saturday, start: '12:60'}", "'12:60' is not HH:MM"),
-        ("{day: Saturday, start: '12'}", "'12' is not HH:MM"),
-        ("{day: Saturday, start: '²:00'}", "is not HH:MM"),
-        ("{day: Saturday}", "'' is not HH:MM"),
-        ("{day: sabtu, start: '12:00'}", "'sabtu' is not known. Use one of: Monday"),
-        ("{start: '12:00'}", "The day '' is not known"),
-    ],
-)
-def test_what_yaml_made_of_a_time_is_refused(text: str, why: str) -> None:
-    with pytest.raises(AnsibleFilterError) as caught:
-        due_slot(yaml.safe_load(text), "Asia/Jakarta")
-    assert why in str(caught.value)
-
-
-def test_yaml_reads_a_quoted_time_as_it_is_written() -> None:
-    assert yaml.safe_load("12:30") == 750
-    assert yaml.safe_load("'12:30'") == "12:30"
-
-
-@pytest.mark.parametrize("zone", ["Asia/Jakatra", "", "../x", "Asia"])
-def test_an_unknown_zone_is_named(zone: str) -> None:
-    with pytest.raises(AnsibleFilterError, match=r"time zone .* is not known"):
-        due_slot(SATURDAY, zone)
-
+from ansible_collections.rspon.dbcontinuity.plugins.plugin_utils.report_table import table
 
 INSTANCES: dict[str, dict[str, Any]] = {
     "simrs": {"host": "db1", "engine": "mariadb"},
@@ -284,53 +204,3 @@ def test_the_table_of_a_verification() -> None:
     assert {"ledger: 9 records, holds", "ledger head: 9:abc"} <= set(lines)
     bad = verify_report({"ledger": {"records": 1, "problem": "line 2", "head": ""}, "msg": "m"}, "Asia/Jakarta")
     assert {"ledger: 1 records, DOES NOT HOLD: line 2", "m"} <= set(bad)
-
-
-def test_the_page_of_the_status() -> None:
-    held = {"from": "2026-09-19T05:00:00Z", "to": "2026-09-19T06:00:00Z", "by_logs": True}
-    last = {"set": "S", "size_bytes": 1024, "point_in_time_recovery": True}
-    whole = {"whole": True, "state": {"lag_seconds": 2.0}, "findings": []}
-    base: dict[str, Any] = {
-        "recoverable": [held],
-        "sets": [last],
-        "lineages": [whole],
-        "damaged_sets": [],
-        "damaged_lineages": [],
-    }
-    info = {
-        "free_bytes": 2**30,
-        "ledger_head": "9:abc",
-        "notes": ["The ledger has 1 damaged line(s)."],
-        "instances": {
-            "good": base,
-            "broken": {**base, "lineages": [{**whole, "whole": False, "findings": [FINDING]}]},
-            "damaged": {**base, "damaged_sets": ["its manifest is gone"]},
-            "chain": {**base, "damaged_lineages": ["its opening is gone"]},
-            "nologs": {**base, "recoverable": [{**held, "by_logs": False}]},
-            "logical": {
-                **base,
-                "recoverable": [{**held, "by_logs": False}],
-                "sets": [{**last, "point_in_time_recovery": False}],
-                "lineages": [],
-            },
-        },
-    }
-    text = str(status_report(info, {name: {} for name in [*info["instances"], "never"]}, "Asia/Jakarta"))  # type: ignore[misc]
-    for name, colour in (
-        ("good", "GREEN"),
-        ("broken", "RED"),
-        ("damaged", "RED"),
-        ("chain", "RED"),
-        ("nologs", "AMBER"),
-    ):
-        assert f"{name:<8}  {colour}" in text, name
-    assert "logical   AMBER" in text
-    assert "never     RED" in text
-    assert "never: there is no full backup" in text
-    assert "broken: bin.000004: It is gone." in text
-    assert "damaged: its manifest is gone" in text
-    assert "chain: its opening is gone" in text
-    assert "note: The ledger has 1 damaged line(s)." in text
-    assert "nologs: no log was archived" in text
-    assert "logical: its backups have no recovery to a point in time" in text
-    assert "free space: 1.0 GiB" in text

@@ -9,7 +9,6 @@ from collections.abc import Callable
 from typing import Any
 
 from ansible_collections.rspon.dbcontinuity.plugins.plugin_utils.inventory import (
-    due_slot,
     human_bytes,
     instance_arguments,
     local_time,
@@ -25,6 +24,11 @@ from ansible_collections.rspon.dbcontinuity.plugins.plugin_utils.restore import 
     restore_ranges_text,
     restore_target,
 )
+from ansible_collections.rspon.dbcontinuity.plugins.plugin_utils.schedule import (
+    due_slot,
+    due_window,
+    schedule_problems,
+)
 
 
 class FilterModule:
@@ -34,6 +38,7 @@ class FilterModule:
         """Return them by name."""
         return {
             "due_slot": due_slot,
+            "due_window": due_window,
             "hours_from_now": hours_from_now,
             "human_bytes": human_bytes,
             "instance_arguments": instance_arguments,
@@ -45,5 +50,6 @@ class FilterModule:
             "restore_plan_text": restore_plan_text,
             "restore_ranges_text": restore_ranges_text,
             "restore_target": restore_target,
+            "schedule_problems": schedule_problems,
             "select_instances": select_instances,
         }

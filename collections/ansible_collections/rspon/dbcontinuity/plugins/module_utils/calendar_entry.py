@@ -16,7 +16,7 @@ from .errors import InputError
 DAYS = ("Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "Sunday")
 DAILY = "daily"
 DAY_MINUTES = 1440
-_TIME = re.compile(r"([01]\d|2[0-3]):[0-5]\d", re.ASCII)
+TIME = re.compile(r"([01]\d|2[0-3]):[0-5]\d", re.ASCII)
 
 
 def known_zone(name: str) -> ZoneInfo:
@@ -110,7 +110,7 @@ def _day(value: object) -> Optional[int]:
 
 
 def _time(where: str, value: object) -> str:
-    if not isinstance(value, str) or not _TIME.fullmatch(value):
+    if not isinstance(value, str) or not TIME.fullmatch(value):
         raise InputError(
             f"{where} is {value!r}, which is not HH:MM.", "Quote it in YAML ('12:30'): without quotes YAML reads 750."
         )

@@ -5,16 +5,14 @@
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, Optional
-from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
+from zoneinfo import ZoneInfo
 
+from .calendar_entry import TIME, known_zone
 from .clock import iso
 from .errors import InputError
-
-_TIME = re.compile(r"([01]\d|2[0-3]):([0-5]\d)", re.ASCII)
 
 
 @dataclass(frozen=True)
@@ -32,19 +30,14 @@ class Window:
 
     def __post_init__(self) -> None:
         for value in (self.start, self.end):
-            if not _TIME.fullmatch(value):
+            if not TIME.fullmatch(value):
                 raise InputError(
                     f"The window's time {value!r} is not HH:MM.",
                     "Quote it in YAML ('12:30'): without quotes YAML reads 750.",
                 )
         if self.start == self.end:
             raise InputError(f"The window {self.start} to {self.end} has no length.", "Give it an end after its start.")
-        try:
-            ZoneInfo(self.zone)
-        except (ZoneInfoNotFoundError, ValueError, OSError):
-            raise InputError(
-                f"The time zone {self.zone!r} is not known on this host.", "Use a name such as Asia/Jakarta."
-            ) from None
+        known_zone(self.zone)
 
     def around(self, moment: datetime) -> tuple[datetime, datetime]:
         """Return start and end (UTC-aware, local zone) of the window that a backup begun at *moment* belongs to.

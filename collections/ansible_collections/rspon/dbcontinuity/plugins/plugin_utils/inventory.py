@@ -5,16 +5,14 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
-from datetime import datetime, timedelta, timezone
+from datetime import datetime
 from typing import Any, Optional
-from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
+from zoneinfo import ZoneInfo
 
 from ansible.errors import AnsibleFilterError
 
 ENGINES = ("mariadb", "postgresql", "files")
-DAYS = ("Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "Sunday")
 # Keys of an instance that go to the modules as they are.
 _PASSED = ("engine", "method", "credentials", "compress_on", "compression_level", "parallel")
 # What a test restore asks of an instance's copy.
@@ -113,31 +111,6 @@ def restore_expectations(instances: Mapping[str, Mapping[str, Any]], only: str =
         name: {key: value[key] for key in _EXPECTED if value.get(key) is not None}
         for name, value in select_instances(instances, only).items()
     }
-
-
-def due_slot(activity: Mapping[str, Any], zone: str, now: Optional[str] = None) -> str:
-    """Return when the newest due run of a weekly activity was due, ISO 8601 in its zone.
-
-    :param activity: ``day`` (English name) and ``start`` (HH:MM).
-    :param now: ISO 8601 with an offset; the present moment where none is given.
-    """
-    day, start = str(activity.get("day", "")), str(activity.get("start", ""))
-    if day not in DAYS:
-        raise AnsibleFilterError(f"The day {day!r} is not known. Use one of: {', '.join(DAYS)}.")
-    match = re.fullmatch(r"([01][0-9]|2[0-3]):([0-5][0-9])", start)
-    if match is None:
-        raise AnsibleFilterError(
-            f"The time {start!r} is not HH:MM. Quote it in YAML ('12:00'): without quotes YAML reads a number."
-        )
-    try:
-        local = (_moment(now) if now else datetime.now(timezone.utc)).astimezone(ZoneInfo(zone))
-    except (ZoneInfoNotFoundError, ValueError, OSError):
-        raise AnsibleFilterError(f"The time zone {zone!r} is not known. Use a name such as Asia/Jakarta.") from None
-    due = local.replace(hour=int(match.group(1)), minute=int(match.group(2)), second=0, microsecond=0, fold=0)
-    due -= timedelta(days=(local.weekday() - DAYS.index(day)) % 7)
-    if due > local:
-        due -= timedelta(days=7)
-    return due.isoformat()
 
 
 def human_bytes(value: float) -> str:
