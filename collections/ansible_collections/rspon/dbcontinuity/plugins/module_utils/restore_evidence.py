@@ -113,12 +113,14 @@ class History:
     :ivar manifests: the hash of each set's manifest by instance and set.
     :ivar logs: the newest archived log and its record's hash by instance and lineage.
     :ivar last_tests: the last test that succeeded by instance and target.
+    :ivar tested: the run of the last test that succeeded by instance and set.
     :ivar whole: whether the ledger could be read to its end.
     """
 
     manifests: dict[tuple[str, str], str] = field(default_factory=dict)
     logs: dict[tuple[str, str], tuple[str, str]] = field(default_factory=dict)
     last_tests: dict[tuple[str, str], Mapping[str, Any]] = field(default_factory=dict)
+    tested: dict[tuple[str, str], str] = field(default_factory=dict)
     whole: bool = True
 
 
@@ -137,6 +139,7 @@ def read_history(ledger: Ledger) -> History:
                         found.logs[key] = (str(log["name"]), str(log["record_sha256"]))
             elif record["activity"] == ACTIVITY and record["kind"] == "finished" and data.get("result") == "succeeded":
                 found.last_tests[name, str(data.get("target"))] = {**data, "run": record["run"]}
+                found.tested[name, str((data.get("source") or {}).get("set"))] = str(record["run"])
     except LedgerError:
         found.whole = False
     return found

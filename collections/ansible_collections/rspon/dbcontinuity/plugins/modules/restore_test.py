@@ -49,6 +49,14 @@ options:
   lineage:
     description: Name of the history that is meant, where more than one holds the moment. M(rspon.dbcontinuity.backup_info) names them.
     type: str
+  untested:
+    description:
+      - Test only the instances whose newest full set no test restore on record in the ledger has succeeded with, so that each backup is tested soon
+        after it was made.
+      - Where none is left, nothing is done, nothing is recorded, and the module succeeds; RV(left_out) says why. With O(target) V(latest) or V(set),
+        without O(set) and O(moment).
+    type: bool
+    default: false
   expectations:
     description:
       - By instance name, what the copy must answer. C(checks) is a list of C(name), C(sql), C(expect) and C(database); C(expect) is the single value, or a
@@ -118,6 +126,16 @@ EXAMPLES = r"""
         rto_minutes: 120
         rpo_minutes: 10
 
+- name: Test every new full backup, and nothing twice
+  rspon.dbcontinuity.restore_test:
+    instances:
+      - name: simrs
+        engine: mariadb
+    repository: /srv/dbcontinuity
+    identity_file: /etc/dbcontinuity/keys/operations.key
+    folder: /srv/dbcontinuity-scratch
+    untested: true
+
 - name: Look whether last night can be brought back
   rspon.dbcontinuity.restore_test:
     instances:
@@ -142,6 +160,11 @@ instances:
     - C(resolved) says where the target was found, with the transactions C(before) and C(after) it, each with C(moment) and C(position).
   returned: always
   type: dict
+left_out:
+  description: With O(untested), by name, why an instance was not tested.
+  returned: success
+  type: dict
+  sample: {simrs: "its newest full backup 20260919T050003Z-0001 was brought back by run 20260919T110001Z-1f2e3d4c"}
 report:
   description: Path of the report.
   returned: when something was tested
@@ -232,6 +255,7 @@ def main() -> None:
             "moment": {"type": "str"},
             "set": {"type": "str"},
             "lineage": {"type": "str"},
+            "untested": {"type": "bool", "default": False},
             "expectations": {"type": "dict", "default": {}},
             "user": {"type": "str"},
             "shrink_percent": {"type": "int", "default": 20},
@@ -256,6 +280,7 @@ def main() -> None:
                 protection=protection_from(params),
                 folder=absolute(params["folder"], "folder"),
                 target=Target.parse(params["target"], params["moment"] or ""),
+                untested=params["untested"],
                 set_name=params["set"] or "",
                 lineage=params["lineage"] or "",
                 expectations=expectations_from(params["expectations"]),

@@ -161,9 +161,12 @@ def restore_test_report(result: Mapping[str, Any], zone: str) -> list[str]:
         if "needed_bytes" in one:
             notes.append(f"{name}: the copy would take about {human_bytes(one['needed_bytes'])}")
         notes += [f"note on {name}: {note}" for note in one.get("notes") or []]
+    notes += [f"{name}: not tested: {reason}" for name, reason in (result.get("left_out") or {}).items()]
     notes += [f"note: {note}" for note in result.get("notes") or []]
     if not rows and result.get("msg"):
         notes.append(str(result["msg"]))
+    elif not rows and result.get("left_out"):
+        notes.append("There is no new full backup to test.")
     if result.get("report"):
         notes.append(f"report: {result['report']} (it waits for a staff member's attestation: ledger_entry)")
     if result.get("ledger_head"):

@@ -11,7 +11,7 @@ cause and leaves the others alone.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Optional
 
@@ -43,6 +43,7 @@ class RestoreTestRequest:
 
     :param folder: the non-active folder (T2).
     :param target: to which moment; :class:`Target`.
+    :param untested: only the instances whose newest full set no test has succeeded with yet.
     :param set_name: the full set; the newest of each instance that leads to the target where none is given.
     :param lineage: which history is meant, where two hold the moment.
     :param expectations: by instance, what its copy must answer; :class:`Expectations`.
@@ -56,6 +57,7 @@ class RestoreTestRequest:
     protection: Protection
     folder: Path
     target: Target = field(default_factory=Target)
+    untested: bool = False
     set_name: str = ""
     lineage: str = ""
     expectations: Mapping[str, Expectations] = field(default_factory=dict)
@@ -71,13 +73,18 @@ class RestoreTestRequest:
 
 
 def restore_test(request: RestoreTestRequest, progress: Progress) -> dict[str, Any]:
-    """Test each instance; ``failed`` names those with findings.
+    """Test each instance; ``failed`` names those with findings, ``left_out`` says why an instance was not tested.
 
     :raises ContinuityError: if the folder or a value cannot be used; nothing was touched then.
     """
     repository = Repository.open(request.repository)
     engines_for(request.instances)
     Target.parse(request.target.kind, request.target.value)
+    if request.untested and (request.set_name or request.target.in_the_logs or request.target.value):
+        raise InputError(
+            "untested chooses the set by itself: each instance's newest.",
+            "Leave set and moment out, and take latest or set as the target.",
+        )
     for instance in request.instances:
         request.target.check_engine(instance.name, instance.engine)
     known_zone(request.zone)
@@ -86,8 +93,36 @@ def restore_test(request: RestoreTestRequest, progress: Progress) -> dict[str, A
         raise InputError(f"Expectations name {', '.join(unknown)}, which is not tested.", "Name instances under test.")
     check_folder(request.folder, request.repository)
     history = read_history(repository.ledger)
-    if request.check_only:
-        return _plans(request, repository)
+    left_out: dict[str, str] = {}
+    if request.untested:
+        left_out = _left_out(request, repository, history)
+        request = replace(request, instances=[each for each in request.instances if each.name not in left_out])
+        if not request.instances:
+            return {"changed": False, "failed": [], "instances": {}, "left_out": left_out}
+    result = _plans(request, repository) if request.check_only else _tested(request, repository, history, progress)
+    return {**result, "left_out": left_out}
+
+
+def _left_out(request: RestoreTestRequest, repository: Repository, history: History) -> dict[str, str]:
+    """Return, by instance, why there is nothing new to test.
+
+    Where the ledger cannot be read to its end, a test that it does not show is made once more: that harms nobody.
+    """
+    reasons = {}
+    for instance in request.instances:
+        names = repository.instance(instance.name).set_names()
+        if not names:
+            reasons[instance.name] = "there is no full backup yet"
+        elif (instance.name, names[-1]) in history.tested:
+            run = history.tested[instance.name, names[-1]]
+            reasons[instance.name] = f"its newest full backup {names[-1]} was brought back by run {run}"
+    return reasons
+
+
+def _tested(
+    request: RestoreTestRequest, repository: Repository, history: History, progress: Progress
+) -> dict[str, Any]:
+    """Bring each instance back, and return what came of it."""
     run = request.run or new_run_id()
     actor = describe_actor(request.actor)
     results: dict[str, dict[str, Any]] = {}
@@ -168,6 +203,7 @@ def _one(
         "moment": request.target.value,
         "folder": str(request.folder),
         "cleaned": claim.cleaned,
+        **({"untested": True} if request.untested else {}),  # the check-list tells it from the weekly one
     }
     repository.ledger.append("started", ACTIVITY, run, instance=name, actor=actor, data=data)
     started = utc_now()
