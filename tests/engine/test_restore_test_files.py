@@ -183,7 +183,7 @@ def test_an_altered_manifest_is_named(place: Place, instance: Instance, tmp_path
     assert codes(answer, "scan") == ["altered-manifest"]
 
 
-def test_an_instance_without_a_backup_and_a_logical_set_say_so(
+def test_an_instance_without_a_backup_and_a_set_of_no_known_kind_say_so(
     place: Place, instance: Instance, tmp_path: Path
 ) -> None:
     answer = tried(place, tmp_path / "scratch", instance)
@@ -192,7 +192,7 @@ def test_an_instance_without_a_backup_and_a_logical_set_say_so(
     manifest = Path(made["path"]) / "manifest.json"
     with spoilt(manifest, lambda data: data.replace(b'"method": "archive"', b'"method": "logical"')):
         answer = tried(place, tmp_path / "scratch", instance)
-    assert "Test restore of logical sets" in said(answer, "scan")
+    assert "logical, of the engine files" in said(answer, "scan")
 
 
 def test_a_question_to_folders_is_a_finding(place: Place, instance: Instance, tmp_path: Path) -> None:

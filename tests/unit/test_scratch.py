@@ -407,10 +407,12 @@ def test_objects_and_rows_against_what_was_known() -> None:
 
 def test_programs_of_another_release_are_told_before_the_first_backup(monkeypatch: pytest.MonkeyPatch) -> None:
     assert restore_problem("files", "archive", "") == ""
-    assert restore_problem("mariadb", "logical", "5.5.68-MariaDB") == ""
+    assert "the series differ" in restore_problem("mariadb", "logical", "5.5.68-MariaDB")
+    assert "PostgreSQL 9.6.1" in restore_problem("postgresql", "logical", "9.6.1")
     assert "PostgreSQL 9.6.1" in restore_problem("postgresql", "physical", "9.6.1")
     monkeypatch.setattr(mariadb_scratch, "tool_version", lambda _shown: "10.11.19")
     assert restore_problem("mariadb", "physical", "10.11.6-MariaDB-log") == ""
+    assert restore_problem("mariadb", "logical", "10.11.6-MariaDB-log") == ""
     problem = restore_problem("mariadb", "physical", "11.8.6-MariaDB")
     assert "10.11.19" in problem
     assert "/opt/mariadb-11.8/bin" in problem

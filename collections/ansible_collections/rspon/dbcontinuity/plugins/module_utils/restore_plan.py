@@ -304,7 +304,19 @@ class FullPlan(RestorePlan):
         return {**super().seconds(), "sending": copied / self.rates.send}
 
     def problems(self) -> Sequence[Problem]:
-        return [*self.full.problems(), *self.full.mounts_within(), *super().problems()]
+        return [*self._of_a_dump(), *self.full.problems(), *self.full.mounts_within(), *super().problems()]
+
+    def _of_a_dump(self) -> Sequence[Problem]:
+        """Say that a server's own files cannot come out of a dump: its databases can."""
+        if self.source.manifest["method"] != "logical":
+            return []
+        return [
+            Problem(
+                f"{self.found.set.id} is a dump (method logical): production's data directory cannot be exchanged with it.",
+                "Bring its databases back one by one: the scope database:NAME with the mode replace. A new server is loaded"
+                " by hand as docs/restore-by-hand.md shows.",
+            )
+        ]
 
     def remarks(self) -> list[str]:
         said = [*self.full.remarks(), *super().remarks()]
@@ -312,6 +324,12 @@ class FullPlan(RestorePlan):
             said.append(
                 f"{path} is a mount point and cannot be renamed: its content is moved into {path}/.dbcontinuity-RUN/old"
                 " instead. Remove that folder once nobody needs the old data: it lies inside the data directory."
+            )
+        for path in self.full.overlaid():
+            said.append(
+                f"{path} lies on an overlay file system, as in a container: a folder of its lower layer cannot be renamed"
+                " (EXDEV). The exchange then ends without a change, on the old data. Put the data on a volume of their own,"
+                " or copy the folder once, with the server stopped, and put the copy in its place."
             )
         return said
 

@@ -122,6 +122,11 @@ class FullRestore(ABC):
         present = self.look["parts"]
         return [each.path for each in self.parts() if present.get(each.name, {}).get("mount_point")]
 
+    def overlaid(self) -> Sequence[str]:
+        """Return the folders to be exchanged that may refuse to be renamed, since they lie on an overlay."""
+        present = self.look["parts"]
+        return [each.path for each in self.parts() if present.get(each.name, {}).get("overlay")]
+
 
 def say_access(error: AccessError) -> str:
     """Return what is left to do where the backup host's own account is refused by the restored server."""

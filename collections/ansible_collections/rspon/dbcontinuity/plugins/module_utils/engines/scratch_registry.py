@@ -11,8 +11,10 @@ from typing import Any
 from ..errors import ContinuityError, PrerequisiteError
 from .files.moments import FilesMoments
 from .files.scratch import FilesScratch
+from .mariadb.dump_scratch import MariaDBDumpScratch
 from .mariadb.moments import BinlogMoments
 from .mariadb.scratch import MariaDBScratch
+from .postgresql.dump_scratch import PostgreSQLDumpScratch
 from .postgresql.moments import WalMoments
 from .postgresql.scratch import PostgreSQLScratch
 from .scratch import ScratchServer
@@ -23,6 +25,8 @@ SCRATCH: dict[str, type[ScratchServer]] = {
     "postgresql": PostgreSQLScratch,
     "files": FilesScratch,
 }
+# Sets of the method logical: no server starts on them, they are loaded into a new one.
+DUMPS: dict[str, type[ScratchServer]] = {"mariadb": MariaDBDumpScratch, "postgresql": PostgreSQLDumpScratch}
 MOMENTS: dict[str, type[Moments]] = {
     "mariadb": BinlogMoments,
     "postgresql": WalMoments,
@@ -33,24 +37,23 @@ MOMENTS: dict[str, type[Moments]] = {
 def scratch_for(manifest: Mapping[str, Any]) -> type[ScratchServer]:
     """Return how a set is brought up.
 
-    :raises PrerequisiteError: for a logical set, which no server starts on.
+    :raises PrerequisiteError: for a set of a method that this engine does not have.
     """
-    if manifest["method"] == "logical":
+    engine, method = str(manifest["engine"]), str(manifest["method"])
+    found = (DUMPS if method == "logical" else SCRATCH).get(engine)
+    if found is None:
         raise PrerequisiteError(
-            f"Test restore of logical sets: {manifest['set']} of {manifest['instance']} is a dump; this release brings"
-            " up physical sets only.",
-            "Load the dump by hand as docs/restore-by-hand.md shows, or set the instance's method to physical. What the"
-            " dump holds is proven by verify_backups with -e dbc_level=deep.",
-            {"set": manifest["set"], "method": "logical"},
+            f"The set {manifest['set']} of {manifest['instance']} is said to be {method}, of the engine {engine}: no such"
+            " set can be brought up.",
+            "Look at its manifest; verify_backups says whether the ledger knows it as it is.",
+            {"set": manifest["set"], "method": method},
         )
-    return SCRATCH[str(manifest["engine"])]
+    return found
 
 
 def restore_problem(engine: str, method: str, version: str) -> str:
     """Return why a set of this server, made now, could not be brought up on this host; empty if it could."""
     manifest = {"engine": engine, "method": method, "server": {"version": version}, "set": "made now", "instance": ""}
-    if method == "logical":
-        return ""  # its restore needs any server of the kind
     try:
         scratch_for(manifest).check_tools(manifest)
     except ContinuityError as error:

@@ -293,7 +293,7 @@ def _last_log(request: RestoreRequest) -> list[str]:
     """Take delivery of what production has logged until now; a server that is dying may not give it."""
     answer = log_cycle(LogCycleRequest([request.instance], request.repository, request.protection, actor=request.actor))
     result = answer["instances"][request.instance.name]
-    if result["result"] in ("good", "idle"):
+    if result["result"] in ("good", "idle", "no log"):  # no log follows a dump
         return []
     why = result.get("message") or " ".join(str(each["message"]) for each in result["findings"])
     return [f"Production's last log could not be fetched ({result['result']}): {why}"]

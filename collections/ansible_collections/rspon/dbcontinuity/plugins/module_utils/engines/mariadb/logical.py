@@ -180,6 +180,15 @@ def verify_dump(folder: Path, manifest: Mapping[str, Any]) -> Mapping[str, Any]:
         if not seen["complete"]:
             raise _damaged(manifest, f"{name} is missing or cut short: it does not end with '-- Dump completed'")
         counts.update(seen["counts"])
+    require_counted(manifest, counts)
+    return {"dump_completed": True, "objects": counts}
+
+
+def require_counted(manifest: Mapping[str, Any], counts: Mapping[str, int]) -> None:
+    """Hold the objects that stand in a set's dumps against its manifest.
+
+    :raises DamagedError: if there are others.
+    """
     differing = [
         f"{counts.get(kind, 0)} {kind} instead of {count}"
         for kind, count in manifest["objects"].items()
@@ -187,7 +196,6 @@ def verify_dump(folder: Path, manifest: Mapping[str, Any]) -> Mapping[str, Any]:
     ]
     if differing:
         raise _damaged(manifest, f"it holds {', '.join(differing)}")
-    return {"dump_completed": True, "objects": counts}
 
 
 def _damaged(manifest: Mapping[str, Any], what: str) -> DamagedError:

@@ -32,6 +32,7 @@ from .gtid import GtidState
 from .inspect import count_objects, series, tool_version
 
 ACCOUNT = "dbcontinuity_scratch"
+OWN_FOLDER = "/opt/mariadb-{}"  # programs of a series that is not the distribution's
 _START_SECONDS = 600.0
 _DAY = 24 * 3600.0
 _NOT_OURS = "('information_schema','performance_schema','sys')"
@@ -62,22 +63,7 @@ class MariaDBScratch(ScratchServer):
 
     @staticmethod
     def check_tools(manifest: Mapping[str, Any]) -> Mapping[str, str]:
-        wanted = series(str(manifest["server"]["version"]))
-        found = {}
-        for name, package in _PROGRAMS:
-            shown = run(Stage((_tool(name, package, wanted), "--version"), label=name), check=False)
-            found[name] = tool_version(shown.stdout.decode("utf-8", "replace") + shown.stderr)
-            said = re.search(rb"Ver (\S+)", shown.stdout)
-            if name == "mariadb-binlog" and not found[name] and said:
-                found[name] = said.group(1).decode("utf-8", "replace")  # until 10.11 it tells its own version alone
-            elif series(found[name]) != wanted:
-                raise PrerequisiteError(
-                    f"{name} on this host is {found[name] or 'of no known version'}; the set {manifest['set']} was made on"
-                    f" MariaDB {manifest['server']['version']}: the series differ.",
-                    f"Install {package} of the series {wanted}, or put its programs into /opt/mariadb-{wanted}/bin.",
-                    {"tool": name, "found": found[name], "series": wanted},
-                )
-        return found
+        return tool_versions(manifest, _PROGRAMS)
 
     @staticmethod
     def logs_of(manifest: Mapping[str, Any], records: Sequence[LogRecord]) -> Sequence[LogRecord]:
@@ -366,9 +352,32 @@ _GOOD = ("OK", "Table is already up to date")
 
 
 def _tool(name: str, package: str, wanted: str) -> str:
-    """Return a program of a series; other series than the distribution's stand in ``/opt/mariadb-<series>/bin``."""
-    own = Path(f"/opt/mariadb-{wanted}/bin") / name
+    """Return a program of a series."""
+    own = Path(OWN_FOLDER.format(wanted)) / "bin" / name
     return str(own) if own.is_file() else find_tool(name, package)
+
+
+def tool_versions(manifest: Mapping[str, Any], programs: Sequence[tuple[str, str]]) -> Mapping[str, str]:
+    """Return the exact versions of programs, given with their packages.
+
+    :raises PrerequisiteError: if one is missing or of another series than the set's server.
+    """
+    wanted = series(str(manifest["server"]["version"]))
+    found = {}
+    for name, package in programs:
+        shown = run(Stage((_tool(name, package, wanted), "--version"), label=name), check=False)
+        found[name] = tool_version(shown.stdout.decode("utf-8", "replace") + shown.stderr)
+        said = re.search(rb"Ver (\S+)", shown.stdout)
+        if name == "mariadb-binlog" and not found[name] and said:
+            found[name] = said.group(1).decode("utf-8", "replace")  # until 10.11 it tells its own version alone
+        elif series(found[name]) != wanted:
+            raise PrerequisiteError(
+                f"{name} on this host is {found[name] or 'of no known version'}; the set {manifest['set']} was made on"
+                f" MariaDB {manifest['server']['version']}: the series differ.",
+                f"Install {package} of the series {wanted}, or put its programs into /opt/mariadb-{wanted}/bin.",
+                {"tool": name, "found": found[name], "series": wanted},
+            )
+    return found
 
 
 def _refused(finished: Sequence[Finished], record: LogRecord) -> PipelineError:

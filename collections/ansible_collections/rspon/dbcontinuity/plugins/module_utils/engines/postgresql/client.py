@@ -15,11 +15,11 @@ import io
 import os
 import re
 import select
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from time import monotonic
-from typing import NoReturn, Optional
+from typing import Any, NoReturn, Optional
 
 from ...errors import AccessError, InputError, PipelineError, PrerequisiteError
 from ...instance import Instance
@@ -87,6 +87,25 @@ def tool_major(program: str) -> int:
     """Return a program's major version, 0 if it shows none."""
     match = re.match(r"\d+", tool_version(program))
     return int(match.group(0)) if match else 0
+
+
+def tool_versions(manifest: Mapping[str, Any], names: Sequence[str]) -> Mapping[str, str]:
+    """Return the exact versions of programs.
+
+    :raises PrerequisiteError: if one is missing or of another major version than the set's server.
+    """
+    major = int(str(manifest["server"]["version"]).split(".", maxsplit=1)[0])
+    found = {}
+    for name in names:
+        try:
+            found[name] = tool_version(find_postgresql(name, major))
+        except PrerequisiteError as error:
+            raise PrerequisiteError(
+                f"The set {manifest['set']} was made on PostgreSQL {manifest['server']['version']}: {error.message}",
+                f"Install it: apt-get install postgresql-{major}.",
+                {"tool": name, "major": major},
+            ) from None
+    return found
 
 
 class PostgreSQLClient:

@@ -22,7 +22,7 @@ from ...lineage import LogRecord
 from ...process import Stage, find_tool, run
 from ...throwaway import Daemon, Sandbox, memory_for
 from ..scratch import FAILED, NOT_CHECKABLE, PASSED, Check, Content, ScratchServer, Source, missing
-from .client import PostgreSQLClient, find_postgresql, tool_version
+from .client import PostgreSQLClient, find_postgresql, tool_versions
 from .full import BASE, verify_unpacked
 from .inspect import count_objects
 from .segments import SegmentFeeder
@@ -45,6 +45,7 @@ class PostgreSQLScratch(ScratchServer):
     """One throwaway PostgreSQL server."""
 
     users: ClassVar[tuple[str, ...]] = ("postgres", "dbcontinuity")
+    _signals: ClassVar[tuple[str, ...]] = ("recovery.signal",)
 
     def __init__(self, instance: Instance, source: Source, folder: Path, sandbox: Sandbox) -> None:
         super().__init__(instance, source, folder, sandbox)
@@ -60,22 +61,13 @@ class PostgreSQLScratch(ScratchServer):
 
     @staticmethod
     def check_tools(manifest: Mapping[str, Any]) -> Mapping[str, str]:
-        major = _major(manifest)
-        found = {}
-        for name in ("postgres", "pg_verifybackup", "pg_controldata"):
-            try:
-                found[name] = tool_version(find_postgresql(name, major))
-            except PrerequisiteError as error:
-                raise PrerequisiteError(
-                    f"The set {manifest['set']} was made on PostgreSQL {manifest['server']['version']}: {error.message}",
-                    f"Install it: apt-get install postgresql-{major}.",
-                    {"tool": name, "major": major},
-                ) from None
-        return found
+        return tool_versions(manifest, ("postgres", "pg_verifybackup", "pg_controldata"))
 
     @staticmethod
     def logs_of(manifest: Mapping[str, Any], records: Sequence[LogRecord]) -> Sequence[LogRecord]:
         start = manifest["position"]["start"]
+        if not start:
+            return []
         first = str(start["wal_file"])
         found = [record for record in records if record.name >= first]
         if found and found[0].name != first:
@@ -138,7 +130,7 @@ class PostgreSQLScratch(ScratchServer):
         self._originals.mkdir(mode=0o700)
         for name, text in {
             "postgresql.conf": "".join(f"{name} = '{value}'\n" for name, value in settings.items()),
-            **dict.fromkeys(("postgresql.auto.conf", "pg_ident.conf", "recovery.signal"), ""),
+            **dict.fromkeys(("postgresql.auto.conf", "pg_ident.conf", *self._signals), ""),
             "pg_hba.conf": "local all all trust\n",
             **dict.fromkeys(self._taken_timelines, ""),
         }.items():
@@ -236,6 +228,15 @@ class PostgreSQLScratch(ScratchServer):
         """Return the client of the throwaway, as its superuser."""
         return PostgreSQLClient(replace(self.instance, credentials=self._service))
 
+    def _open(self) -> bool:
+        """Return whether the server answers and takes writes."""
+        if not (self.sockets / ".s.PGSQL.5432").exists():
+            return False
+        try:
+            return self.client.value("SELECT pg_is_in_recovery()::text") == "false"
+        except AccessError:
+            return False
+
     # -- rolling forward --
 
     def replay(self, on_progress: Callable[[int], None], timeout: float) -> Mapping[str, Any]:
@@ -247,12 +248,7 @@ class PostgreSQLScratch(ScratchServer):
             if feeder is not None:
                 feeder.raise_failure()
                 on_progress(feeder.asked_bytes)
-            if not (self.sockets / ".s.PGSQL.5432").exists():
-                return False
-            try:
-                return self.client.value("SELECT pg_is_in_recovery()::text") == "false"
-            except AccessError:
-                return False
+            return self._open()
 
         try:
             self._daemon.wait_for(ready, timeout, "The throwaway PostgreSQL server")
