@@ -289,8 +289,7 @@ def test_a_disk_that_fails_at_the_last_moment_leaves_nothing(tmp_path: Path, mon
         raise OSError(5, "Input/output error")
 
     monkeypatch.setattr(os, "fsync", fails)
-    monkeypatch.setattr(os, "fdatasync", fails)
-    monkeypatch.setattr(module, "_FDATASYNC_EVERY_BYTES", 1000)
+    monkeypatch.setattr(module, "_WRITE_BACK_EVERY_BYTES", 1000)
     with pytest.raises(RepositoryError, match="Input/output error"):
         write_through((sh("head -c 5000000 /dev/zero"),), tmp_path / "out")
     assert os.listdir(tmp_path) == []

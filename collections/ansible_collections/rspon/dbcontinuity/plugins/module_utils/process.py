@@ -33,7 +33,7 @@ from .errors import PipelineError, PrerequisiteError
 BUFFER_BYTES = 1024 * 1024
 STDERR_KEPT_BYTES = 256 * 1024
 _F_SETPIPE_SZ = 1031  # fcntl.F_SETPIPE_SZ, which Python 3.9 does not name
-_FDATASYNC_EVERY_BYTES = 64 * 1024 * 1024
+_WRITE_BACK_EVERY_BYTES = 32 * 1024 * 1024
 _FOLLOW_SECONDS = 0.01
 _REPORT_SECONDS = 0.5
 # In the words of C's library and of Go's (age).
@@ -395,14 +395,12 @@ def write_through(
                         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(target))
                 raise failure(finished)
         follower.catch_up()
-        follower.close()
         with writing_to(target):
             os.fsync(descriptor)
     except BaseException:
         target.unlink(missing_ok=True)
         raise
     finally:
-        follower.close()
         os.close(descriptor)
     if on_progress is not None:
         on_progress(follower.size)
@@ -420,7 +418,7 @@ class _Follower:
         self._on_progress = on_progress
         self._digest = hashlib.sha256()
         self._buffer = bytearray(BUFFER_BYTES)
-        self._flusher = _Flusher(descriptor)
+        self._written_back = 0
         self._moved_at = monotonic()
         self._reported_at = 0.0
         self.size = 0
@@ -435,7 +433,7 @@ class _Follower:
             self._digest.update(view[:count])
             self.size += count
             self._moved_at = monotonic()
-        self._flusher.written(self.size)
+            self._write_back()
         now = monotonic()
         if self._on_progress is not None and now >= self._reported_at + _REPORT_SECONDS:
             self._on_progress(self.size)
@@ -447,45 +445,13 @@ class _Follower:
         """Return the SHA-256 of what was read, in hex."""
         return self._digest.hexdigest()
 
-    def close(self) -> None:
-        """Stop writing back; the descriptor may be closed afterwards."""
-        self._flusher.close()
+    def _write_back(self) -> None:
+        """Have what came since the last time written to the disk, so that the final fsync does not wait for everything.
 
-
-class _Flusher:
-    """Writes back to disk beside the pipeline, so that the final fsync does not wait for everything at once."""
-
-    def __init__(self, descriptor: int) -> None:
-        self._descriptor = descriptor
-        self._due = _FDATASYNC_EVERY_BYTES
-        self._wanted = threading.Event()
-        self._closing = False
-        self._thread: Optional[threading.Thread] = None
-
-    def written(self, size: int) -> None:
-        """Tell how much was written so far."""
-        if size >= self._due:
-            self._due = size + _FDATASYNC_EVERY_BYTES
-            if self._thread is None:
-                self._thread = threading.Thread(target=self._run, daemon=True)
-                self._thread.start()
-            self._wanted.set()
-
-    def _run(self) -> None:
-        while True:
-            self._wanted.wait()
-            if self._closing:
-                return
-            self._wanted.clear()
-            try:
-                os.fdatasync(self._descriptor)
-            except OSError:
-                return  # the writer's own fsync meets the same error and reports it
-
-    def close(self) -> None:
-        """Stop; the descriptor may be closed afterwards."""
-        if self._thread is not None:
-            self._closing = True
-            self._wanted.set()
-            self._thread.join()
-            self._thread = None
+        DONTNEED starts that and waits for nothing (the kernel's mm/fadvise.c); fdatasync, beside the writer, made it wait
+        for the file system's journal now and then. An error shows itself at the final fsync.
+        """
+        length = self.size - self._written_back
+        if length >= _WRITE_BACK_EVERY_BYTES:
+            os.posix_fadvise(self._descriptor, self._written_back, length, os.POSIX_FADV_DONTNEED)
+            self._written_back = self.size
