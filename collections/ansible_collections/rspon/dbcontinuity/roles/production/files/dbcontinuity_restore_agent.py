@@ -136,11 +136,31 @@ def size_below(path: Path) -> int:
     return total
 
 
+def mounts() -> dict[str, str]:
+    """Return where something is mounted, and what: kind and options; the last one where there are several."""
+    found = {}
+    with open("/proc/self/mountinfo", encoding="utf-8", errors="surrogateescape") as stream:
+        for line in stream:
+            place, _dash, what = line.rstrip("\n").partition(" - ")
+            point = re.sub(r"\\([0-7]{3})", lambda match: chr(int(match.group(1), 8)), place.split(" ")[4])
+            found[point] = what
+    return found
+
+
 def mount_points() -> set[str]:
     """Return where something is mounted."""
-    with open("/proc/self/mountinfo", encoding="utf-8", errors="surrogateescape") as stream:
-        places = [line.split(" ")[4] for line in stream]
-    return {re.sub(r"\\([0-7]{3})", lambda match: chr(int(match.group(1), 8)), place) for place in places}
+    return set(mounts())
+
+
+def on_overlay(path: Path) -> bool:
+    """Return whether *path* lies on an overlay that renames no folder of its lower layers (EXDEV)."""
+    known = mounts()
+    place = Path(os.path.realpath(path))
+    for each in (place, *place.parents):
+        if str(each) in known:
+            kind, _space, options = known[str(each)].partition(" ")
+            return kind == "overlay" and "redirect_dir=on" not in options
+    return False
 
 
 def last_words(text: str) -> str:
@@ -788,6 +808,7 @@ def look(engine: Engine) -> dict[str, Any]:
             "bytes": size_below(root.path) if exists else 0,
             "free_bytes": root.free_bytes(),
             "device": root.device(),
+            "overlay": not root.mounted and on_overlay(root.path),
             "mounts": sorted(each for each in mount_points() if each.startswith(f"{root.path}/")),
         }
         inside = root.path.glob(f".{MARK}*/*") if root.mounted else ()

@@ -1,6 +1,7 @@
 # Copyright (c) 2026 the rspon.dbcontinuity authors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
+# ruff: noqa: S608 - its SQL is made of constants
 """A throwaway MariaDB server that is new and gets a set's dumps: how sets of the method logical are brought up.
 
 The dumps flow from the repository into one client session each; none lands on disk. The client runs shut off as the
