@@ -10,11 +10,15 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
+from ansible_collections.rspon.dbcontinuity.plugins.module_utils.calendar import eras
+from ansible_collections.rspon.dbcontinuity.plugins.module_utils.clock import utc_now
 from ansible_collections.rspon.dbcontinuity.plugins.module_utils.repository import Repository
 from tests.support import COLLECTION, Place, make_place
 
@@ -145,3 +149,37 @@ def test_what_the_calendar_lacks_is_said_before_any_host_is_touched(play: Play, 
     done = play(playbook, {"log_cycle": {"every_minutes": 10}})
     assert "dbc_schedule" not in done.stdout
     assert done.returncode == 0, done.stdout
+
+
+def test_the_roles_record_is_what_the_check_list_reads(place: Place, play: Play, tmp_path: Path) -> None:
+    """The task of the role backup, alone: twice the same calendar, then another."""
+    tasks = yaml.safe_load((COLLECTION / "roles/backup/tasks/main.yml").read_text())
+    (task,) = (each for each in tasks if each["name"] == "Record from when on it is in force")
+    (tmp_path / "task.yml").write_text(json.dumps([task]))
+    variables = {
+        "backup_repository": "{{ dbc_repository }}",
+        "backup_zone": "{{ dbc_zone }}",
+        "backup_scheduler": "systemd",
+        "backup_schedule": "{{ dbc_schedule }}",
+        "backup_all_names": ["simrs", "lis"],
+        "backup_marks": {"results": [{"stat": {"exists": True}}]},
+    }
+    include = {"ansible.builtin.include_tasks": str(tmp_path / "task.yml")}
+    other = {**include, "vars": {"backup_schedule": {"full_backup": {"day": "daily", "start": "12:00"}}}}
+    playbook = tmp_path / "record.yml"
+    playbook.write_text(
+        json.dumps(
+            [{"hosts": "backup", "gather_facts": False, "vars": variables, "tasks": [include, include, other, other]}]
+        )
+    )
+    calendar = yaml.safe_load((ROOT / "inventories/rspon/group_vars/all/schedule.yml").read_text())["dbc_schedule"]
+    done = play(playbook, calendar)
+    assert done.returncode == 0, done.stdout
+    assert "changed=2" in done.stdout
+    now = utc_now()
+    ledger = Repository.open(place.repository).ledger
+    found = eras(ledger, now - timedelta(days=1), now + timedelta(days=1))
+    assert [(each.problem, each.instances, list(each.calendar.activities)) for each in found] == [
+        ("", ("lis", "simrs"), list(calendar)),
+        ("", ("lis", "simrs"), ["full_backup"]),
+    ]
