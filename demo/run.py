@@ -21,7 +21,7 @@ from typing import Any
 
 from ansible_collections.rspon.dbcontinuity.plugins.module_utils.repository import Repository
 from ansible_collections.rspon.dbcontinuity.plugins.plugin_utils.inventory import human_bytes, local_time
-from ansible_collections.rspon.dbcontinuity.plugins.plugin_utils.report import table
+from ansible_collections.rspon.dbcontinuity.plugins.plugin_utils.report_table import table
 from demo import bring_back
 from demo.compare import Comparison, compare
 from demo.place import PROJECT, Place

@@ -8,7 +8,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from ansible_collections.rspon.dbcontinuity.plugins.plugin_utils.report import run_failures, run_report, status_report
+from ansible_collections.rspon.dbcontinuity.plugins.plugin_utils.report import run_failures, run_report
+from ansible_collections.rspon.dbcontinuity.plugins.plugin_utils.status_text import status_failures, status_report
 
 
 class FilterModule:
@@ -16,4 +17,9 @@ class FilterModule:
 
     def filters(self) -> dict[str, Callable[..., Any]]:
         """Return them by name."""
-        return {"run_failures": run_failures, "run_report": run_report, "status_report": status_report}
+        return {
+            "run_failures": run_failures,
+            "run_report": run_report,
+            "status_failures": status_failures,
+            "status_report": status_report,
+        }

@@ -47,6 +47,7 @@ PROTECTION_OPTIONS: dict[str, Any] = {
     "identity_file": {"type": "path"},
 }
 ACTOR_OPTIONS: dict[str, Any] = {"actor": {"type": "str"}, "run": {"type": "str"}}
+SCHEDULE_OPTIONS: dict[str, Any] = {"schedule_file": {"type": "path", "default": "/etc/dbcontinuity/schedule.json"}}
 PROGRESS_OPTIONS: dict[str, Any] = {"progress_file": {"type": "path"}}
 
 
@@ -72,6 +73,11 @@ def instance_from(values: Mapping[str, Any]) -> Instance:
 def repository_from(params: Mapping[str, Any]) -> Path:
     """Return the repository's path."""
     return absolute(params["repository"], "repository")
+
+
+def schedule_from(params: Mapping[str, Any]) -> Path:
+    """Return the path of the calendar."""
+    return absolute(params["schedule_file"], "schedule_file")
 
 
 def protection_from(params: Mapping[str, Any]) -> Protection:

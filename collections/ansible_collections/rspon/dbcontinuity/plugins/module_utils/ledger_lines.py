@@ -15,6 +15,7 @@ from typing import IO, Any, Optional
 from .errors import LedgerError
 
 TAIL_BYTES = 64 * 1024
+BLOCK_BYTES = 1024 * 1024
 LINE_LIMIT_BYTES = 8 * 1024 * 1024
 FIELDS = {"sha256", "previous", "sequence", "at", "kind", "activity", "run", "instance", "data"}
 
@@ -173,11 +174,62 @@ def line_problem(line: bytes) -> str:
     return ""
 
 
+def begins(activity: str) -> bytes:
+    """Return what a record of that activity begins with: records are written with sorted keys."""
+    return f'{{"activity":"{activity}",'.encode()
+
+
+def lines_of(path: Path, size: int, begin_with: Sequence[bytes]) -> Iterator[bytes]:
+    """Give the whole lines of a file's first *size* bytes that begin so; all others are passed over in large steps."""
+    with path.open("rb") as stream:
+        rest, left = b"", size
+        while left > 0:
+            read = stream.read(min(BLOCK_BYTES, left))
+            if not read:
+                return
+            left -= len(read)
+            block = rest + read
+            end = block.rfind(b"\n") + 1
+            for start, stop in _places(block[:end], begin_with):
+                yield block[start:stop]
+            rest = block[end:]
+
+
+def lines_of_backwards(path: Path, size: int, begin_with: Sequence[bytes]) -> Iterator[bytes]:
+    """Give the same, the last one first."""
+    with path.open("rb") as stream:
+        rest, position = b"", size
+        while position > 0:
+            start = max(0, position - BLOCK_BYTES)
+            stream.seek(start)
+            block = stream.read(position - start) + rest
+            first = 0 if start == 0 else block.find(b"\n") + 1
+            if start == 0 or first:
+                end = block.rfind(b"\n") + 1
+                whole = block[first:end]
+                for begin, stop in reversed(_places(whole, begin_with)):
+                    yield whole[begin:stop]
+            rest = block[: first or len(block)] if start else b""
+            position = start
+
+
+def _places(block: bytes, begin_with: Sequence[bytes]) -> list[tuple[int, int]]:
+    """Return where in a block of whole lines those stand that begin so, with their ends."""
+    found = []
+    for begin in begin_with:
+        starts = [0] if block.startswith(begin) else []
+        needle = b"\n" + begin
+        at = block.find(needle)
+        while at >= 0:
+            starts.append(at + 1)
+            at = block.find(needle, at + 1)
+        found += [(start, block.index(b"\n", start) + 1) for start in starts]
+    return sorted(found)
+
+
 def whole_records(path: Path, size: int, activity: str) -> Iterator[dict[str, Any]]:
     """Give one activity's records in a file's first *size* bytes that hold by themselves; every other line is passed over."""
-    marker = f'"activity":"{activity}"'.encode()  # canonical: only lines that may be meant are parsed
-    for _number, line in lines_forward(path, size):
-        if marker in line and not line_problem(line):
-            record = shaped(line)
-            if record is not None and record["activity"] == activity:
-                yield record
+    for line in lines_of(path, size, [begins(activity)]):
+        record = None if line_problem(line) else shaped(line)
+        if record is not None:
+            yield record

@@ -8,7 +8,7 @@ from __future__ import annotations
 import textwrap
 from collections.abc import Iterable, Mapping
 from datetime import datetime
-from typing import Optional
+from typing import Any, Optional
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from .clock import parse_moment
@@ -82,7 +82,7 @@ class Page:
 
     def word(self, word: Optional[str]) -> str:
         """Return a word of the evidence in the report's language, itself where it has none."""
-        return self.said(*self._words[word]) if word in self._words else word or ""
+        return self.said(*self._words[word]) if word and word in self._words else word or ""
 
     def section(self, indonesian: str, english: str) -> None:
         """Begin a part."""
@@ -113,8 +113,11 @@ class Page:
     # -- values --
 
     def moment(self, text: Optional[str]) -> Optional[datetime]:
-        """Return a moment of the evidence in the site's zone."""
-        return parse_moment(text).astimezone(self.local) if text else None
+        """Return a moment of the evidence in the site's zone; None where it is none: the report is written all the same."""
+        try:
+            return parse_moment(text).astimezone(self.local) if text else None
+        except InputError:
+            return None
 
     def when(self, text: Optional[str], *, exact: bool = False) -> str:
         """Return a moment in the site's zone, to the second; *exact* where the fraction tells transactions apart."""
@@ -133,6 +136,30 @@ class Page:
     def long(self, seconds: float) -> str:
         """Return a duration."""
         return f"{seconds:.1f} s" if seconds < 60 else f"{seconds / 60:.1f} {self.said('menit', 'min')}"
+
+    def lasting(self, seconds: float) -> str:
+        """Return a duration that may be hours or days."""
+        if seconds < 2 * 3600:
+            return self.long(seconds)
+        if seconds < 48 * 3600:
+            return f"{seconds / 3600:.1f} {self.said('jam', 'h')}"
+        return f"{seconds / 86400:.1f} {self.said('hari', 'days')}"
+
+    def size(self, value: float) -> str:
+        """Return bytes in binary units."""
+        units = ("B", "KiB", "MiB", "GiB", "TiB")
+        step = 0
+        while abs(value) >= 1024 and step < len(units) - 1:
+            value, step = value / 1024, step + 1
+        return f"{value:.1f} {units[step]}" if step else f"{value:.0f} B"
+
+    def against(self, value: Optional[Mapping[str, Any]]) -> str:
+        """Return a target in minutes and what it was."""
+        if not value:
+            return ""
+        aim, actual = value.get("target_minutes"), value.get("actual_seconds")
+        wanted = f"{aim:g} {self.said('menit', 'min')}" if aim is not None else self.said("tidak ditetapkan", "not set")
+        return f"{wanted} / {self.long(actual) if actual is not None else NONE}"
 
 
 def flat(text: str) -> str:

@@ -155,8 +155,8 @@ class _Report(Page):
         )
         for name, seconds in (evidence.get("phases") or {}).items():
             self.row(f"  {self.word(name)}", f"  {self.word(name)}", f"{seconds:.1f} s")
-        self.row("RTO target/aktual", "RTO target/actual", self._against(evidence.get("rto")))
-        self.row("RPO target/aktual", "RPO target/actual", self._against(evidence.get("rpo")))
+        self.row("RTO target/aktual", "RTO target/actual", self.against(evidence.get("rto")))
+        self.row("RPO target/aktual", "RPO target/actual", self.against(evidence.get("rpo")))
         self.row("SHA-256 rencana", "SHA-256 of the plan", evidence.get("plan_sha256"))
 
     def _result(self) -> None:
@@ -245,13 +245,6 @@ class _Report(Page):
 
     def _neighbour(self, near: Optional[Neighbour]) -> str:
         return f"{self.when(near.get('moment'), exact=True)}, {near.get('position')}" if near else ""
-
-    def _against(self, value: Optional[Mapping[str, Any]]) -> str:
-        if not value:
-            return ""
-        aim, actual = value.get("target_minutes"), value.get("actual_seconds")
-        wanted = f"{aim:g} {self.said('menit', 'min')}" if aim is not None else self.said("tidak ditetapkan", "not set")
-        return f"{wanted} / {self.long(actual) if actual is not None else NONE}"
 
     def _lost(self) -> str:
         lost = self._evidence.get("lost")

@@ -21,7 +21,7 @@ from ansible_collections.rspon.dbcontinuity.plugins.module_utils.engines.mariadb
 )
 
 from .inventory import human_bytes, select_instances
-from .report import table
+from .report_table import table
 
 Finding = dict[str, str]
 FORBIDDING = ("failed", "problem", "restart")

@@ -9,27 +9,23 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from .inventory import human_bytes, local_time
-
-
-def table(rows: Sequence[Sequence[Any]], headings: Sequence[str]) -> list[str]:
-    """Return rows as aligned lines under their headings."""
-    text = [[str(cell) for cell in row] for row in [headings, *rows]]
-    widths = [max(len(row[column]) for row in text) for column in range(len(headings))]
-    lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths)).rstrip() for row in text]
-    return [lines[0], "  ".join("-" * width for width in widths), *lines[1:]]
+from .report_table import table
+from .status_text import status_report
 
 
 def run_report(hostvars: Mapping[str, Any], hosts: Sequence[str], variable: str, kind: str) -> str:
     """Return the tables of a run on all hosts that should have run it; one that did not says so.
 
     :param variable: the name under which the play registered its result.
-    :param kind: ``full_backup``, ``log_cycle``, ``verification`` or ``restore_test``.
+    :param kind: ``full_backup``, ``log_cycle``, ``verification``, ``restore_test``, ``checklist`` or ``status``.
     """
     writers = {
         "full_backup": full_backup_report,
         "log_cycle": cycle_report,
         "verification": verify_report,
         "restore_test": restore_test_report,
+        "checklist": checklist_report,
+        "status": status_lines,
     }
     lines = []
     for host in hosts:
@@ -175,6 +171,20 @@ def restore_test_report(result: Mapping[str, Any], zone: str) -> list[str]:
     return [*table(rows, headings), *notes]
 
 
+def checklist_report(result: Mapping[str, Any], zone: str) -> list[str]:
+    """Return the check-list as it was written (B5), and where."""
+    if not result.get("report_text"):
+        return [str(result.get("msg", "no check-list was written"))]
+    notes = [f"note: {note}" for note in result.get("notes") or []]
+    where = [f"written to {result['report']}"] if "ledger_head" in result else ["check mode: nothing was written"]
+    return [*str(result["report_text"]).splitlines(), *notes, *where]
+
+
+def status_lines(result: Mapping[str, Any], zone: str) -> list[str]:
+    """Return the status (design: could the hospital recover now?)."""
+    return status_report(result, zone).splitlines() if "status" in result else [str(result.get("msg", "not known"))]
+
+
 def _recovery_point(name: str, resolved: Mapping[str, Any] | None, zone: str) -> list[str]:
     """Return which moment was brought back, where one inside the logs was asked for."""
     if not resolved or resolved["asked"]["kind"] not in ("time", "gtid", "lsn"):
@@ -184,47 +194,3 @@ def _recovery_point(name: str, resolved: Mapping[str, Any] | None, zone: str) ->
         f"{each['position'] or '-'} ({local_time(each['moment'], zone)})" if each else "none" for _key, each in sides
     )
     return [f"{name}: the last transaction in the copy is {before}; the first that is not in it: {after}"]
-
-
-def status_report(info: Mapping[str, Any], instances: Mapping[str, Any], zone: str) -> str:
-    """Return what could be brought back now, one line an instance; one that nothing is held of stands there, too."""
-    rows = []
-    notes = []
-    for name in instances:
-        one = info["instances"].get(name) or {"recoverable": [], "sets": [], "lineages": [], "damaged_sets": []}
-        newest = one["recoverable"][0] if one["recoverable"] else None
-        oldest = one["recoverable"][-1] if one["recoverable"] else None
-        lineage = one["lineages"][0] if one["lineages"] else None
-        if newest is None or oldest is None:
-            rows.append((name, "RED", "nothing", "nothing", "-", "-"))
-            notes.append(f"{name}: there is no full backup. Run the playbook full_backup with -e dbc_only={name}.")
-            continue
-        whole = lineage is None or lineage["whole"]
-        damaged = [*one["damaged_sets"], *one.get("damaged_lineages", [])]
-        colour = "RED" if not whole or damaged else "GREEN" if newest["by_logs"] else "AMBER"
-        lag = lineage["state"].get("lag_seconds") if lineage else None
-        last = one["sets"][0]
-        rows.append(
-            (
-                name,
-                colour,
-                local_time(oldest["from"], zone),
-                local_time(newest["to"], zone),
-                f"{lag:.0f} s" if isinstance(lag, (int, float)) else "-",
-                f"{last['set']} ({human_bytes(last['size_bytes'])})",
-            )
-        )
-        if not whole and lineage:
-            notes += [
-                f"{name}: {finding['file']}: {finding['message']} {finding['remedy']}"
-                for finding in lineage["findings"]
-            ]
-        elif not newest["by_logs"] and last["point_in_time_recovery"]:
-            notes.append(f"{name}: no log was archived since the last full backup. Run the playbook ship_logs.")
-        elif not last["point_in_time_recovery"]:
-            notes.append(f"{name}: its backups have no recovery to a point in time (B3).")
-        notes += [f"{name}: {each}" for each in damaged]
-    notes += [f"note: {note}" for note in info.get("notes") or []]
-    lines = table(rows, ("instance", "now", "recoverable from", "recoverable to", "lag", "last full backup"))
-    lines += [*notes, f"free space: {human_bytes(info['free_bytes'])}", f"ledger head: {info['ledger_head']}"]
-    return "\n".join(lines)
