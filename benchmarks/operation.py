@@ -20,12 +20,14 @@ import ansible.module_utils.basic  # noqa: F401
 from ansible_collections.rspon.dbcontinuity.plugins.module_utils.channel import Channel
 from ansible_collections.rspon.dbcontinuity.plugins.module_utils.codec import Protection
 from ansible_collections.rspon.dbcontinuity.plugins.module_utils.instance import Agent, Instance
+from ansible_collections.rspon.dbcontinuity.plugins.module_utils.operations.checklist import ChecklistRequest, checklist
 from ansible_collections.rspon.dbcontinuity.plugins.module_utils.operations.full_backup import (
     FullBackupRequest,
     full_backup,
 )
 from ansible_collections.rspon.dbcontinuity.plugins.module_utils.operations.log_cycle import LogCycleRequest, log_cycle
 from ansible_collections.rspon.dbcontinuity.plugins.module_utils.operations.restore import RestoreRequest, restore
+from ansible_collections.rspon.dbcontinuity.plugins.module_utils.operations.status import status
 from ansible_collections.rspon.dbcontinuity.plugins.module_utils.progress import Progress
 
 
@@ -65,6 +67,10 @@ def main() -> None:
             officials_file=Path(asked["officials_file"]),
         )
         done = restore(request, progress)
+    elif asked["operation"] == "status":
+        done = status(repository, (), Path(asked["schedule_file"]))
+    elif asked["operation"] == "checklist":
+        done = checklist(ChecklistRequest(repository, Path(asked["schedule_file"]), check_only=True))
     else:
         done = log_cycle(LogCycleRequest(instances, repository, protection))
     seconds = monotonic() - began

@@ -20,7 +20,6 @@ from ansible_collections.rspon.dbcontinuity.plugins.module_utils.errors import (
     PipelineError,
     PrerequisiteError,
 )
-from ansible_collections.rspon.dbcontinuity.plugins.module_utils.operations.backup_info import backup_info
 from ansible_collections.rspon.dbcontinuity.plugins.module_utils.operations.backup_verify import (
     VerifyRequest,
     backup_verify,
@@ -34,11 +33,13 @@ from ansible_collections.rspon.dbcontinuity.plugins.module_utils.operations.log_
     LogShippingRequest,
     log_shipping,
 )
+from ansible_collections.rspon.dbcontinuity.plugins.module_utils.operations.status import status
 from ansible_collections.rspon.dbcontinuity.plugins.module_utils.process import find_tool
 from ansible_collections.rspon.dbcontinuity.plugins.module_utils.progress import Progress
 from ansible_collections.rspon.dbcontinuity.plugins.module_utils.repository import Repository
 from ansible_collections.rspon.dbcontinuity.plugins.module_utils.stored import unpack
-from ansible_collections.rspon.dbcontinuity.plugins.plugin_utils.report import cycle_report, status_report
+from ansible_collections.rspon.dbcontinuity.plugins.plugin_utils.report import cycle_report
+from ansible_collections.rspon.dbcontinuity.plugins.plugin_utils.status_text import status_report
 from demo.compare import compare, fingerprint
 from demo.process import find_program
 from demo.sample import load
@@ -219,7 +220,7 @@ def test_no_log_follows_a_logical_backup_and_everything_says_so(place: Place, se
     assert "B3" in "\n".join(cycle_report(answer, "Asia/Jakarta"))
     look = log_cycle(LogCycleRequest([wanted.instance], place.repository, place.protection, check_only=True))
     assert look["instances"]["simrs"]["result"] == "no log"
-    status = status_report(backup_info(place.repository), {"simrs": {}}, "Asia/Jakarta")
-    assert "no recovery to a point in time (B3)" in status
+    shown = status_report({"status": status(place.repository, ["simrs"], place.root / "none.json")}, "Asia/Jakarta")
+    assert "no recovery to a point in time (B3)" in shown
     with pytest.raises(InputError, match="logical"):
         log_shipping(LogShippingRequest(wanted.instance, place.repository, state="present"))

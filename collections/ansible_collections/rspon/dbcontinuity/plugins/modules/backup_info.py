@@ -12,6 +12,7 @@ short_description: Tell what the repository holds and to which moments it reache
 version_added: 0.1.0
 description:
   - Reads manifests and chain heads only; it is quick, whatever the size.
+  - With O(status) it also says how things stand, by the ledger and the calendar.
 author: The rspon.dbcontinuity authors (@rspon)
 options:
   names:
@@ -19,6 +20,16 @@ options:
     type: list
     elements: str
     default: []
+  status:
+    description: Tell how things stand, too; it reads the ledger's end.
+    type: bool
+    default: false
+  schedule_file:
+    description:
+      - The calendar that is installed on this host, for O(status).
+      - Where there is none, nothing is due, and the status says so.
+    type: path
+    default: /etc/dbcontinuity/schedule.json
 attributes:
   check_mode:
     description: It only reads.
@@ -35,6 +46,13 @@ EXAMPLES = r"""
   rspon.dbcontinuity.backup_info:
     repository: /srv/dbcontinuity
   register: backups
+
+- name: How things stand
+  rspon.dbcontinuity.backup_info:
+    repository: /srv/dbcontinuity
+    status: true
+  register: backups
+  failed_when: backups.status.colour == 'red'
 """
 
 RETURN = r"""
@@ -52,6 +70,12 @@ ledger_head:
   description: Number and SHA-256 of the ledger's newest record.
   returned: always
   type: str
+status:
+  description:
+    - How things stand; C(docs/status.schema.json) is its schema. C(colour) is V(green), V(amber) or V(red), C(reasons) say why.
+    - C(instances) holds the same by name, with what each could be brought back to, how fast, from what, and what is due.
+  returned: with O(status)
+  type: dict
 at:
   description: When this was read, UTC.
   returned: always
@@ -80,19 +104,35 @@ from ansible.module_utils.basic import AnsibleModule
 
 from ansible_collections.rspon.dbcontinuity.plugins.module_utils.bridge import (
     REPOSITORY_OPTIONS,
+    SCHEDULE_OPTIONS,
     answer,
     repository_from,
+    schedule_from,
 )
 from ansible_collections.rspon.dbcontinuity.plugins.module_utils.operations.backup_info import backup_info
+from ansible_collections.rspon.dbcontinuity.plugins.module_utils.operations.status import status
 
 
 def main() -> None:
     """Run the module."""
     module = AnsibleModule(
-        argument_spec={"names": {"type": "list", "elements": "str", "default": []}, **REPOSITORY_OPTIONS},
+        argument_spec={
+            "names": {"type": "list", "elements": "str", "default": []},
+            "status": {"type": "bool", "default": False},
+            **SCHEDULE_OPTIONS,
+            **REPOSITORY_OPTIONS,
+        },
         supports_check_mode=True,
     )
-    answer(module, lambda: backup_info(repository_from(module.params), module.params["names"]))
+
+    def work() -> dict[str, object]:
+        path, names = repository_from(module.params), module.params["names"]
+        found = backup_info(path, names)
+        if module.params["status"]:
+            found["status"] = status(path, names, schedule_from(module.params), info=found)
+        return found
+
+    answer(module, work)
 
 
 if __name__ == "__main__":
