@@ -9,6 +9,7 @@ import hashlib
 import json
 import os
 import re
+from dataclasses import replace
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -17,12 +18,22 @@ import pytest
 
 from ansible_collections.rspon.dbcontinuity.plugins.module_utils import ledger as ledger_module
 from ansible_collections.rspon.dbcontinuity.plugins.module_utils.clock import iso
-from ansible_collections.rspon.dbcontinuity.plugins.module_utils.errors import InputError, RepositoryError
+from ansible_collections.rspon.dbcontinuity.plugins.module_utils.errors import (
+    ContinuityError,
+    InputError,
+    RepositoryError,
+)
 from ansible_collections.rspon.dbcontinuity.plugins.module_utils.operations import checklist as operation
 from ansible_collections.rspon.dbcontinuity.plugins.module_utils.operations.checklist import ChecklistRequest, checklist
-from ansible_collections.rspon.dbcontinuity.plugins.module_utils.repository import InstanceFolder
+from ansible_collections.rspon.dbcontinuity.plugins.module_utils.operations.full_backup import (
+    FullBackupRequest,
+    full_backup,
+)
+from ansible_collections.rspon.dbcontinuity.plugins.module_utils.progress import Progress
+from ansible_collections.rspon.dbcontinuity.plugins.module_utils.repository import InstanceFolder, Repository
 from tests.calendar_support import MONDAY, NEXT_MONDAY, SCHEDULE, Past, finding, idle, local
 from tests.documents import validator
+from tests.support import make_place
 
 NAMES = ("simrs", "lab")
 # Log cycles every two hours, counted from midnight UTC: a week of them is 84, the first on Monday at 07:00.
@@ -172,6 +183,24 @@ def test_failed_and_one_success_is_enough(past: Past, tmp_path: Path) -> None:
     assert "1 more failed" in facts["text"]
     assert row(facts, "backup_verify")["state"] == "failed"
     assert row(facts, "backup_verify", "lab")["state"] == "done"
+
+
+def test_a_full_backup_that_could_not_begin_is_on_record(tmp_path: Path) -> None:
+    """A server that does not answer is the commonest failure; "not run" would send people to look at the timer."""
+    place = make_place(tmp_path / "backup")
+    instance = place.files("scan", tmp_path / "not there")
+    wanted = FullBackupRequest(instance, place.repository, place.protection, slot=SATURDAY, run="r1")
+    ledger = Repository.open(place.repository).ledger
+    with pytest.raises(ContinuityError) as refused:
+        full_backup(wanted, Progress())
+    started, finished = ledger.records()
+    assert (started["kind"], started["data"]["plan"]["slot"], started["run"]) == ("started", iso(SATURDAY), "r1")
+    assert finished["data"] == {"result": "failed", "reason": refused.value.message}
+    # What nobody was promised leaves no trace, nor does a look.
+    for other in (replace(wanted, slot=None), replace(wanted, check_only=True)):
+        with pytest.raises(ContinuityError):
+            full_backup(other, Progress())
+    assert len(list(ledger.records())) == 2
 
 
 def test_died_in_the_middle_and_still_running(past: Past, tmp_path: Path) -> None:

@@ -26,7 +26,7 @@ options:
     type: str
     choices: [id, en]
     default: id
-  until:
+  period_end:
     description:
       - End of the period, ISO 8601 with an offset.
       - The newest due time of a check-list where it is not given; the present where no calendar is installed.
@@ -62,7 +62,7 @@ EXAMPLES = r"""
   rspon.dbcontinuity.checklist:
     repository: /srv/dbcontinuity
     language: en
-    until: "2026-12-01T07:00:00+07:00"
+    period_end: "2026-12-01T07:00:00+07:00"
     period_days: 30
 """
 
@@ -147,7 +147,7 @@ def main() -> None:
     module = AnsibleModule(
         argument_spec={
             "language": {"type": "str", "choices": ["id", "en"], "default": "id"},
-            "until": {"type": "str"},
+            "period_end": {"type": "str"},
             "period_days": {"type": "int", "default": 0},
             "zone": {"type": "str", "default": "UTC"},
             **SCHEDULE_OPTIONS,
@@ -164,7 +164,7 @@ def main() -> None:
                 repository_from(params),
                 schedule_from(params),
                 params["language"],
-                parse_moment(params["until"], "until") if params["until"] else None,
+                parse_moment(params["period_end"], "period_end") if params["period_end"] else None,
                 params["period_days"],
                 params["zone"],
                 module.check_mode,

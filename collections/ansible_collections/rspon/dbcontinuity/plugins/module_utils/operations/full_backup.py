@@ -70,12 +70,16 @@ def full_backup(request: FullBackupRequest, progress: Progress) -> dict[str, Any
     present = None if request.force else _set_for_slot(folder, request.slot)
     if present is not None:
         return _already(repository, folder, present, request.check_only)
-    with ThreadPoolExecutor(1) as beside:
-        protected = beside.submit(check_protection, request.protection)
-        inspection = engine.inspect()
-    inspection.require_no_problems()
-    protected.result()
-    plan = _plan(request, inspection, folder, utc_now())
+    try:
+        with ThreadPoolExecutor(1) as beside:
+            protected = beside.submit(check_protection, request.protection)
+            inspection = engine.inspect()
+        inspection.require_no_problems()
+        protected.result()
+        plan = _plan(request, inspection, folder, utc_now())
+    except ContinuityError as error:
+        _record_refusal(request, repository, error)
+        raise
     if request.check_only:
         return {
             "changed": True,
@@ -138,6 +142,17 @@ def full_backup(request: FullBackupRequest, progress: Progress) -> dict[str, Any
         "warnings": [*result.manifest.values["warnings"], *restore_warnings.result()],
         **done,
     }
+
+
+def _record_refusal(request: FullBackupRequest, repository: Repository, error: ContinuityError) -> None:
+    """Record that a backup that was due could not begin: a check-list has to call it failed, not "not run"."""
+    if request.slot is None or request.check_only:
+        return
+    run, actor, name = request.run or new_run_id(), describe_actor(request.actor), request.instance.name
+    begun = {"plan": {"slot": iso(request.slot)}, "cleaned": []}
+    repository.ledger.append("started", ACTIVITY, run, instance=name, actor=actor, data=begun)
+    data = {"result": "failed", "reason": error.message[:4000]}
+    repository.ledger.append("finished", ACTIVITY, run, instance=name, actor=actor, data=data)
 
 
 def _restore_warnings(instance: Instance, inspection: Inspection) -> list[str]:
