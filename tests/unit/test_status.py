@@ -138,7 +138,9 @@ def test_green_after_a_good_week(site: Site) -> None:
     assert values["calendar"]["activities"]["full_backup"] == {
         "last_due": iso(SATURDAY),
         "next_due": iso(local(28, "12:00")),
+        "state": None,
     }
+    assert values["calendar"]["activities"]["checklist"]["state"] == "done"
     text = status_report({"status": values, "notes": ["n"]}, ZONE)
     assert text.startswith("GREEN: 1 instance green, 0 instances amber, 0 instances red\n")
     assert re.search(r"^simrs +GREEN +2026-11-14 12:10 +2026-11-24 12:04:51 WIB +4 s +8 min$", text, re.M)

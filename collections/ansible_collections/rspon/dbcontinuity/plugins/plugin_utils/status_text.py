@@ -115,6 +115,7 @@ def _calendar(status: Mapping[str, Any], zone: str) -> list[str]:
     rows = []
     for activity, times in calendar["activities"].items():
         states = [one["due"][activity]["state"] for one in status["instances"].values() if activity in one["due"]]
+        states += [times["state"]] if times["state"] else []
         good = sum(1 for state in states if state in _GOOD)
         rows.append(
             (

@@ -93,7 +93,7 @@ def status(
         "repository": str(repository_path),
         "colour": worst([*(each.colour for each in reasons), *(one["colour"] for one in instances.values())]),
         "reasons": [each.to_json() for each in _sorted(reasons)],
-        "calendar": _described(calendar, past, now),
+        "calendar": _described(calendar, past, slots, now),
         "free_bytes": free,
         "bytes_per_day": round(per_day) if per_day is not None else None,
         "days_left": round(days_left, 1) if days_left is not None else None,
@@ -118,8 +118,10 @@ def _calendar(path: Path) -> tuple[Optional[Calendar], list[Reason]]:
         return None, [Reason("calendar-unreadable", AMBER, error.message, error.remedy)]
 
 
-def _described(calendar: Optional[Calendar], past: Past, now: datetime) -> dict[str, Any]:
-    """Return the calendar with each activity's newest and next due time."""
+def _described(
+    calendar: Optional[Calendar], past: Past, slots: Mapping[tuple[str, str], Sequence[Slot]], now: datetime
+) -> dict[str, Any]:
+    """Return the calendar with each activity's newest and next due time; *state* of one that is about no instance."""
     if calendar is None:
         return {"installed": False, "zone": None, "scheduler": None, "recorded": False, "activities": {}}
     due = newest_due(calendar, now)
@@ -130,7 +132,11 @@ def _described(calendar: Optional[Calendar], past: Past, now: datetime) -> dict[
         # Before it is recorded nothing counts as promised.
         "recorded": bool(past.eras),
         "activities": {
-            name: {"last_due": iso(due[name]), "next_due": iso(activity.next(now))}
+            name: {
+                "last_due": iso(due[name]),
+                "next_due": iso(activity.next(now)),
+                "state": next((slot.state for slot in slots.get((name, ""), ())), None),
+            }
             for name, activity in calendar.activities.items()
             if name in due
         },
