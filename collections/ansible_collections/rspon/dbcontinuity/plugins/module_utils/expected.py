@@ -187,7 +187,7 @@ def judge(due: Sequence[tuple[datetime, Activity]], runs: Sequence[Run], now: da
         after = activity.next(last)
     except InputError:
         after = now
-    groups: list[list[Run]] = [[] for _ in due]
+    groups: list[list[Run]] = [[] for _due in due]
     for run in runs:
         at = _belongs(run)
         place = bisect_right(moments, at) - 1
