@@ -358,8 +358,10 @@ def test_people_channels_ledger_and_clock(site: Site, clock: type[Clock], monkey
         "dead-channel": "amber",
         "damaged-ledger": "amber",
         "clock-not-synchronised": "amber",
-        "instruction": "red",
+        "instruction": "amber",
     }
+    waiting["state"] = "overdue"
+    assert codes(site.status())["instruction"] == "red"
 
     def unreadable(*_paths: Any, **_more: Any) -> Any:
         raise RepositoryError("It cannot be read.")

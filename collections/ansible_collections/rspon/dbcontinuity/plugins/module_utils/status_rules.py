@@ -163,7 +163,8 @@ def people_reasons(
     found = [
         Reason(
             "instruction",
-            RED,
+            # In time it keeps nobody from recovering; the check-list names it until it is signed.
+            AMBER if each["state"] == "waiting for countersignature" else RED,
             f"the instruction {each['id']}: {each['reason']}",
             "docs/approvals.md tells how it is countersigned.",
         )
