@@ -201,7 +201,9 @@ def test_a_long_chain_is_fed_a_few_segments_at_a_time(site: Site, monkeypatch: p
 
 
 def test_another_release_is_refused(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(engine, "_major", lambda _manifest: 14)
+    looked = engine.tool_versions
+    older = {"version": "14.11"}
+    monkeypatch.setattr(engine, "tool_versions", lambda values, names: looked({**values, "server": older}, names))
     answer = tried(site.place, site.scratch, site.instance)
     assert codes(answer) == ["version-mismatch"]
     assert "PostgreSQL 14" in said(answer)
@@ -211,8 +213,8 @@ def test_a_link_that_leaves_the_folder_is_not_started(site: Site, monkeypatch: p
     """As a tablespace would whose map was taken as it is: straight into production's own folder."""
     verify = verify_unpacked
 
-    def planted(folder: Path, manifest: object) -> object:
-        answer = verify(folder, manifest)  # type: ignore[arg-type]
+    def planted(folder: Path, manifest: object, *, content: bool) -> object:
+        answer = verify(folder, manifest, content=content)  # type: ignore[arg-type]
         (folder / "base.tar" / "pg_tblspc" / "99999").symlink_to(site.server.external)
         return answer
 
