@@ -276,6 +276,19 @@ def test_an_instance_of_the_calendar_that_nothing_is_held_of(site: Site) -> None
     assert list(status(site.repository.root, ["scan"], site.schedule, NOW)["instances"]) == ["scan"]
 
 
+def test_what_the_ledger_was_not_read_for_is_known_by_set_and_chain(site: Site) -> None:
+    at = local(1, "12:00")
+    site.store("simrs", at, at + timedelta(minutes=1), 10, site.chain)
+    folder = site.repository.instance("simrs").logs / site.chain
+    write_json(folder / "state.json", {"checked_at": iso(local(2, "12:00")), "recoverable_to": iso(local(2, "12:00"))})
+    last = site.status(names=["simrs"])["instances"]["simrs"]["last"]
+    assert last["full_backup"]["started_at"] == iso(at)
+    assert (last["log_cycle"]["started_at"], last["log_cycle"]["result"]) == (iso(local(2, "12:00")), "succeeded")
+    assert last["restore_test"] is None
+    (folder / "broken.json").write_text("{}")
+    assert site.status(names=["simrs"])["instances"]["simrs"]["last"]["log_cycle"]["result"] == "failed"
+
+
 def test_no_log_yet_and_logical_backups(site: Site) -> None:
     site.install()
     at = local(24, "11:00")

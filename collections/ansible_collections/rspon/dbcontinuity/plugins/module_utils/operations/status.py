@@ -21,7 +21,7 @@ from ..clock import iso, utc_now
 from ..durable import write_json
 from ..errors import ContinuityError, InputError, PrerequisiteError
 from ..expected import FULL_BACKUP, LOG_CYCLE, RESTORE_TEST, Slot, set_of
-from ..ledger_runs import SUCCEEDED, Run
+from ..ledger_runs import FAILED, SUCCEEDED, Run
 from ..repository import Repository
 from ..restore_plan import Rates
 from ..status_facts import MONTH, Past, due_slots, newest_due, read_past, shrinking
@@ -172,8 +172,8 @@ def _instance(
         "back_in": _back_in(tested, held["sets"], rates),
         "source": _source(held["sets"], lineage) if newest else None,
         "last": {
-            FULL_BACKUP: _last(past.newest(FULL_BACKUP, name), held["sets"]),
-            LOG_CYCLE: _last(past.newest(LOG_CYCLE, name)),
+            FULL_BACKUP: _last(past.newest(FULL_BACKUP, name)) or _known_by_set(held["sets"]),
+            LOG_CYCLE: _last(past.newest(LOG_CYCLE, name)) or _known_by_chain(lineage),
             RESTORE_TEST: _last(past.newest(RESTORE_TEST, name)),
         },
         "due": {
@@ -198,20 +198,28 @@ def _source(sets: Sequence[Mapping[str, Any]], lineage: Optional[Mapping[str, An
     }
 
 
-def _last(run: Optional[Run], sets: Sequence[Mapping[str, Any]] = ()) -> Optional[dict[str, Any]]:
-    """Return the newest run that has ended; a full backup that the ledger no longer tells of is known by its set."""
-    if run is not None:
-        return {
-            "run": run.run,
-            "started_at": iso(run.started),
-            "finished_at": iso(run.finished) if run.finished else None,
-            "result": run.result,
-        }
-    if sets:
-        newest = sets[0]
-        times = {key: newest[key] for key in ("started_at", "finished_at")}
-        return {"run": None, **times, "result": SUCCEEDED}
-    return None
+def _last(run: Optional[Run]) -> Optional[dict[str, Any]]:
+    """Return the newest run that has ended, as far back as the ledger was read."""
+    if run is None:
+        return None
+    ended = iso(run.finished) if run.finished else None
+    return {"run": run.run, "started_at": iso(run.started), "finished_at": ended, "result": run.result}
+
+
+def _known_by_set(sets: Sequence[Mapping[str, Any]]) -> Optional[dict[str, Any]]:
+    """Return the full backup that the newest set is of."""
+    if not sets:
+        return None
+    times = {key: sets[0][key] for key in ("started_at", "finished_at")}
+    return {"run": None, **times, "result": SUCCEEDED}
+
+
+def _known_by_chain(lineage: Optional[Mapping[str, Any]]) -> Optional[dict[str, Any]]:
+    """Return the log cycle that the chain's state is of."""
+    at = lineage["state"].get("checked_at") if lineage else None
+    if lineage is None or not at:
+        return None
+    return {"run": None, "started_at": at, "finished_at": at, "result": SUCCEEDED if lineage["whole"] else FAILED}
 
 
 def _rates(past: Past) -> Rates:
