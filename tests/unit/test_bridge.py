@@ -22,6 +22,7 @@ from ansible_collections.rspon.dbcontinuity.plugins.module_utils.repository impo
 from ansible_collections.rspon.dbcontinuity.plugins.modules import (
     backup_info,
     backup_verify,
+    checklist,
     full_backup,
     ledger_entry,
     ledger_info,
@@ -105,6 +106,28 @@ def test_every_module_from_its_arguments_to_its_answer(
     assert shown["holds"] is True
     assert shown["records"][-1]["data"] == {"by": "Siti"}
     assert shown["records"][0]["actor"]["given"] == "Siti"
+
+
+def test_status_and_check_list_from_their_arguments_to_their_answers(
+    place: Place, arguments: dict[str, Any], capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    called(full_backup, capsys, arguments)
+    given = {"repository": arguments["repository"], "schedule_file": str(tmp_path / "none.json")}
+    info = called(backup_info, capsys, {**given, "names": ["scan", "other"], "status": True})
+    assert {name: one["colour"] for name, one in info["status"]["instances"].items()} == {
+        "scan": "amber",
+        "other": "red",
+    }
+    assert "status" not in called(backup_info, capsys, given)
+    more = {"language": "en", "period_end": "2026-09-21T07:00:00+07:00", "period_days": 3, "zone": "Asia/Jakarta"}
+    looked = called(checklist, capsys, {**given, **more}, check=True)
+    assert "ledger_head" not in looked
+    written = called(checklist, capsys, {**given, **more, "actor": "Siti", "run": "r9"})
+    assert (written["run"], written["changed"]) == ("r9", True)
+    assert written["period"] == {"since": "2026-09-18T00:00:00Z", "until": "2026-09-21T00:00:00Z"}
+    assert Path(written["report"]).read_text().startswith(" " * 34 + "CHECK-LIST OF THE BACKUP RESULTS")
+    refused = called(checklist, capsys, {**given, "period_end": "2026-09-21 07:00"})
+    assert (refused["kind"], "UTC offset" in refused["msg"]) == ("input", True)
 
 
 def test_findings_fail_the_module_with_the_whole_result(
