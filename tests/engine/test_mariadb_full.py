@@ -87,6 +87,27 @@ def test_a_set_is_published_with_all_that_is_needed_to_restore_it_by_hand(place:
     assert (target / "rs" / "antrian.MYD").exists()
 
 
+def test_an_mbstream_holds_every_byte_against_its_own_checksums(
+    place: Place, server: MariaDBServer, tmp_path: Path
+) -> None:
+    """zstd adds none to it: this is why it need not."""
+    made = Path(full_backup(request(place, server), Progress())["path"]) / "backup.mbstream.zst.age"
+    decode = f"age --decrypt -i {place.root / 'operations.key'} '{made}' | zstd -dc"
+    content = bytearray(subprocess.run(["bash", "-c", decode], capture_output=True, check=True).stdout)
+
+    def extracted(name: str, data: bytearray) -> int:
+        (tmp_path / name).mkdir()
+        command = ["mbstream", "--extract", f"--directory={tmp_path / name}"]
+        return subprocess.run(command, input=data, capture_output=True, check=False).returncode
+
+    assert extracted("whole", content) == 0
+    for number, place_in_it in enumerate((0.1, 0.5, 0.9)):
+        at = int(len(content) * place_in_it)
+        content[at] ^= 1
+        assert extracted(f"altered {number}", content) != 0
+        content[at] ^= 1
+
+
 def test_a_slot_that_has_its_set_gets_no_second_one(place: Place, server: MariaDBServer) -> None:
     first = full_backup(request(place, server, slot=SLOT), Progress())
     before = everything_under(place.repository)

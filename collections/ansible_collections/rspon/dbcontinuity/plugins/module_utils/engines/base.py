@@ -74,6 +74,7 @@ class ArtefactStream:
     :param name: the stored file's name without its layers' suffixes.
     :param content: what the manifest calls it, such as ``mbstream`` or ``tar``.
     :param compressed: whether the stages already give zstd.
+    :param checksummed: whether the content has checksums of its own, which whoever unpacks it holds it against.
     :param read_by_hand: the command that unpacks the content from its standard input, for people.
     :param again_by_hand: a second command for the same content, once all artefacts were read.
     """
@@ -82,6 +83,7 @@ class ArtefactStream:
     content: str
     stages: Sequence[Stage]
     compressed: bool = False
+    checksummed: bool = False
     read_by_hand: str = ""
     again_by_hand: str = ""
 

@@ -288,7 +288,11 @@ def _make_set(
             stages = [
                 *stream.stages,
                 *encode_stages(
-                    request.protection, instance.compression_level, instance.parallel, compressed=stream.compressed
+                    request.protection,
+                    instance.compression_level,
+                    instance.parallel,
+                    compressed=stream.compressed,
+                    checksummed=stream.checksummed,
                 ),
             ]
             written = write_through(stages, target, on_progress=progress.advance)

@@ -36,6 +36,7 @@ class PhysicalBackup(FullBackup):
             # The agent's own last word is looked at in written(): it says more than its exit status.
             stages=(agent_stage(self._instance.agent, *words, accept_failure=True),),
             compressed=compressed,
+            checksummed=True,  # each chunk of an mbstream: extra/mariabackup/xbstream_read.cc
             read_by_hand="mbstream --extract --directory=FOLDER",
         )
 
