@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from ansible_collections.rspon.dbcontinuity.plugins.module_utils.durable import dump_json, write_json
@@ -106,6 +106,8 @@ def test_what_is_no_manifest_is_damaged(tmp_path_factory: pytest.TempPathFactory
 
 @slow_to_draw
 @given(key=st.sampled_from(REQUIRED), value=any_json)
+@example(key="engine", value="")
+@example(key="finished_at", value="")
 def test_one_mangled_value_never_surprises_whoever_reads_the_repository(
     tmp_path_factory: pytest.TempPathFactory, key: str, value: Any
 ) -> None:

@@ -89,7 +89,8 @@ def ranges(folder: InstanceFolder) -> list[Range]:
 
     A set whose manifest does not hold is left out, as is a lineage whose newest record does not.
     """
-    good, _damaged = folder.readable_sets()
+    stored, _damaged = folder.readable_sets()
+    good = [each for each in stored if _usable(each)]
     readable, _damaged_lineages = folder.readable_lineages()
     found = []
     taken: set[str] = set()
@@ -108,6 +109,15 @@ def ranges(folder: InstanceFolder) -> list[Range]:
             moment = _finished(each)
             found.append(Range("", moment, moment, moments.kind, position, position, [each.id], True))
     return sorted(found, key=lambda each: each.end, reverse=True)
+
+
+def _usable(found: FullSet) -> bool:
+    """Return whether a manifest says what a range is made of; one that does not was mangled, as a verification tells."""
+    try:
+        _finished(found)
+    except InputError:
+        return False
+    return str(found.manifest.values["engine"]) in MOMENTS
 
 
 def _members(good: Sequence[FullSet], lineage: str) -> list[FullSet]:
