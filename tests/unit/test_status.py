@@ -264,6 +264,15 @@ def test_what_is_held_is_judged_as_before(site: Site) -> None:
     )
 
 
+@pytest.mark.parametrize("key", ["engine", "method", "finished_at", "started_at", "lineage", "duration_seconds"])
+def test_a_mangled_manifest_does_not_end_it(site: Site, key: str) -> None:
+    site.good_week()
+    path = max(site.repository.instance("simrs").full.glob("*/manifest.json"))
+    mangled: Any = {"duration_seconds": 1e300}.get(key, "")
+    write_json(path, {**read_json(path), key: mangled})
+    assert status_report({"status": status(site.repository.root, (), site.schedule, NOW)}, ZONE)
+
+
 def test_an_instance_of_the_calendar_that_nothing_is_held_of(site: Site) -> None:
     site.good_week()
     site.calendar(local(24, "08:00"), ["simrs", "lab"])
