@@ -121,14 +121,6 @@ def benchmark(folder: Path, instances: int, days: int, say: Callable[[str], None
     return table
 
 
-def _slowest(what: str, worst: float) -> Row:
-    """Return the row of the slowest run: the status is promised within seconds, a check-list comes once a week."""
-    text = f"{what}, slowest of {ROUNDS}"
-    if what != "status":
-        return Row(text, f"{worst:.2f} s")
-    return Row(text, f"{worst:.2f} s", f"within {LIMIT_SECONDS:g} s", worst <= LIMIT_SECONDS)
-
-
 def _year(base: Path, names: list[str], days: int, now: datetime) -> tuple[int, int]:
     """Make a repository with that much of the past; return its log cycles and the ledger's bytes."""
     repository = Repository.create(base / "repository")
