@@ -118,7 +118,8 @@ def molecule_stage(name: str, platform: str, *, wave: int, scenario: str = "defa
     """Return a stage that builds real hosts of one platform and runs a scenario on them."""
     command = [tool("molecule"), "test", "--scenario-name", scenario]
     needs = (f"molecule/{scenario}/molecule.yml",)
-    return Stage(name, "molecule", wave, command, 30, needs, long=long, environment={"DBC_PLATFORM": platform})
+    environment = {"DBC_PLATFORM": platform, **({"DBC_LONG": "1"} if long else {})}
+    return Stage(name, "molecule", wave, command, 30, needs, long=long, environment=environment)
 
 
 def stages() -> list[Stage]:
