@@ -27,9 +27,11 @@ from ansible_collections.rspon.dbcontinuity.plugins.module_utils.lineage import 
 from ansible_collections.rspon.dbcontinuity.plugins.module_utils.operations import status as operation
 from ansible_collections.rspon.dbcontinuity.plugins.module_utils.operations.backup_info import backup_info
 from ansible_collections.rspon.dbcontinuity.plugins.module_utils.operations.status import leave_status, status
+from ansible_collections.rspon.dbcontinuity.plugins.module_utils.scheduled_run import ScheduledRun
 from ansible_collections.rspon.dbcontinuity.plugins.plugin_utils.status_text import status_failures, status_report
 from tests.calendar_support import SCHEDULE, Past, finding, local
 from tests.documents import PROJECT, validator
+from tests.scheduled_support import make_site
 
 ZONE = "Asia/Jakarta"
 # Tuesday at noon, after a good week.
@@ -435,6 +437,21 @@ def test_the_status_is_left_for_monitoring(site: Site, tmp_path: Path) -> None:
     values = read_json(tmp_path / "status.json")
     validator("status").validate(values)
     assert (tmp_path / "status.json").stat().st_mode & 0o777 == 0o644
+
+
+def test_a_scheduled_run_leaves_it_however_it_ends(tmp_path: Path) -> None:
+    host = make_site(tmp_path)
+    (host.host.release / "venv/bin/ansible-runner").unlink()
+    for program, ended in (("", 0), ("sys.exit(2)", 2)):
+        host.fake(program)
+        assert ScheduledRun(host.host, "log_cycle", host.say).perform() == ended
+        validator("status").validate(read_json(host.host.state / "status.json"))
+    # What cannot be told changes nothing of how the run ends; what was told before is no longer known to be so.
+    (host.root / "repository/dbcontinuity-repository.json").unlink()
+    host.fake("")
+    assert ScheduledRun(host.host, "log_cycle", host.say).perform() == 0
+    assert any("The status could not be left: PrerequisiteError" in line for line in host.said)
+    assert not (host.host.state / "status.json").exists()
 
 
 def test_what_is_red_ends_the_playbook() -> None:

@@ -103,8 +103,15 @@ def status(
 
 
 def leave_status(repository_path: Path, path: Path, schedule_file: Path = SCHEDULE_FILE) -> str:
-    """Write the status where monitoring finds it, and return its colour. The file is there whole or not at all."""
-    values = status(repository_path, (), schedule_file)
+    """Write the status where monitoring finds it, and return its colour. The file is there whole or not at all.
+
+    Where it cannot be told, the file of before is removed: green that is no longer known to be so is worse than nothing.
+    """
+    try:
+        values = status(repository_path, (), schedule_file)
+    except BaseException:
+        path.unlink(missing_ok=True)
+        raise
     write_json(path, values, 0o644)
     return str(values["colour"])
 
