@@ -13,6 +13,8 @@ from pathlib import Path
 import pytest
 
 from ansible_collections.rspon.dbcontinuity.plugins.module_utils.engines.postgresql import scratch as engine
+from ansible_collections.rspon.dbcontinuity.plugins.module_utils.engines.postgresql.client import tool_versions
+from ansible_collections.rspon.dbcontinuity.plugins.module_utils.engines.postgresql.client import tool_versions
 from ansible_collections.rspon.dbcontinuity.plugins.module_utils.engines.postgresql.full import verify_unpacked
 from ansible_collections.rspon.dbcontinuity.plugins.module_utils.engines.postgresql.segments import (
     AHEAD,
@@ -201,7 +203,7 @@ def test_a_long_chain_is_fed_a_few_segments_at_a_time(site: Site, monkeypatch: p
 
 
 def test_another_release_is_refused(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
-    looked = engine.tool_versions
+    looked = tool_versions
     older = {"version": "14.11"}
     monkeypatch.setattr(engine, "tool_versions", lambda values, names: looked({**values, "server": older}, names))
     answer = tried(site.place, site.scratch, site.instance)
