@@ -121,6 +121,18 @@ def test_an_activity_that_is_not_known_is_refused_with_those_that_are(site: Site
     assert "There is no activity 'copy_nas'" in out
 
 
+def test_each_run_leaves_the_status_for_monitoring(site: Site) -> None:
+    site.fake("")
+    assert run(site) == 0
+    left = site.host.state / "status.json"
+    assert json.loads(left.read_text())["instances"] == {}
+    # One that is no longer known to be so is removed.
+    (site.root / "repository/dbcontinuity-repository.json").unlink()
+    assert run(site) == 0
+    assert not left.exists()
+    assert any("The status could not be left" in line for line in site.said)
+
+
 # -- whatever becomes of the child --
 
 
@@ -502,7 +514,18 @@ def test_events_of_ansible_tell_what_the_ledger_does_not(site: Site, tmp_path: P
                 }
             },
         },
-        {"event": "runner_on_failed", "event_data": {"res": {"kind": "x", "results": [{"failed": True}]}}},
+        {
+            "event": "runner_on_failed",
+            "event_data": {
+                "res": {
+                    "results": [
+                        {"failed": True},
+                        {"failed": True, "kind": "repository-full", "msg": SECRET, "item": {"name": "lis"}},
+                        {"failed": False, "kind": "input", "item": {"name": "lis"}},
+                    ]
+                }
+            },
+        },
         {"event": "runner_on_ok", "event_data": {"res": {"kind": "input"}}},
         {"event": "runner_on_failed"},
         [],
@@ -511,8 +534,8 @@ def test_events_of_ansible_tell_what_the_ledger_does_not(site: Site, tmp_path: P
         (folder / f"{number}.json").write_text(json.dumps(event))
     (folder / "half.json").write_text("{")
     began = utc_now()
-    found = troubles_of(site.ledger, folder.parent, "run", began, ["simrs"])
-    assert [str(each) for each in found] == ["prerequisite", "unreachable", "simrs: access"]
+    found = troubles_of(site.ledger, folder.parent, "run", began, ["simrs", "lis"])
+    assert [str(each) for each in found] == ["prerequisite", "unreachable", "lis: repository-full", "simrs: access"]
 
 
 def test_a_damaged_ledger_is_told(site: Site) -> None:

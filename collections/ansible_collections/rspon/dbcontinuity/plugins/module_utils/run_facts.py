@@ -146,7 +146,10 @@ def _from_events(folder: Path) -> Iterator[Trouble]:
 def _of_event(kind: str, result: Mapping[str, Any]) -> Iterator[Trouble]:
     if kind == "runner_on_unreachable":
         yield Trouble("", "unreachable")
-    elif "kind" in result and not isinstance(result.get("results"), list):
-        item = result.get("item")
-        name = str(item.get("name") or "") if isinstance(item, Mapping) else ""
-        yield from _of_result(name, {"result": UNKNOWN, **result})
+        return
+    results = result.get("results")
+    for one in results if isinstance(results, list) else [result]:
+        if isinstance(one, Mapping) and one.get("failed", True) and "kind" in one:
+            item = one.get("item")
+            name = str(item.get("name") or "") if isinstance(item, Mapping) else ""
+            yield from _of_result(name, {"result": UNKNOWN, **one})

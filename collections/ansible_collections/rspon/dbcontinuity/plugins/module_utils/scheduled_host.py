@@ -65,12 +65,19 @@ class Host:
         except (ContinuityError, KeyError, TypeError, ValueError):
             return {}
 
+    def repository(self) -> Path:
+        """Return the repository's folder.
+
+        :raises DamagedError: where the inventory does not name it.
+        """
+        path = self.variables().get("dbc_repository")
+        if not path:
+            raise DamagedError(f"{self.inventory} names no repository.", "Run the playbook site.")
+        return Path(str(path))
+
     def ledger(self) -> Ledger:
         """Return the ledger of the repository.
 
         :raises ContinuityError: where the repository is not there.
         """
-        path = self.variables().get("dbc_repository")
-        if not path:
-            raise DamagedError(f"{self.inventory} names no repository.", "Run the playbook site.")
-        return Repository.open(Path(str(path))).ledger
+        return Repository.open(self.repository()).ledger

@@ -32,8 +32,6 @@ def main(arguments: Sequence[str], release: Path) -> int:
     """
     chosen = _parser().parse_args(arguments)
     host = Host(release, chosen.etc, chosen.state)
-    # Nothing here writes what the group or others need to read.
-    os.umask(0o077)
     try:
         if chosen.try_notify:
             return 1 if Notifier(host, _say).try_all() else 0

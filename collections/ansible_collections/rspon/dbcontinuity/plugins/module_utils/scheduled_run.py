@@ -27,6 +27,7 @@ from .locks import exclusive, shared_folder
 from .notice import NOT_INSTALLED, PLAYBOOK_MISSING, RUN_FAILED, RUN_KILLED, RUN_STOPPED, RUN_VANISHED, RunFacts
 from .notifier import Notifier
 from .operations.status import leave_status
+from .operations.status import leave_status
 from .run_facts import Trouble, troubles_of
 from .run_process import RunProcess
 from .scheduled_host import COLLECTION, Host
