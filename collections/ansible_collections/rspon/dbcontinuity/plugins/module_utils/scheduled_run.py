@@ -27,7 +27,6 @@ from .locks import exclusive, shared_folder
 from .notice import NOT_INSTALLED, PLAYBOOK_MISSING, RUN_FAILED, RUN_KILLED, RUN_STOPPED, RUN_VANISHED, RunFacts
 from .notifier import Notifier
 from .operations.status import leave_status
-from .operations.status import leave_status
 from .run_facts import Trouble, troubles_of
 from .run_process import RunProcess
 from .scheduled_host import COLLECTION, Host
@@ -102,8 +101,9 @@ class ScheduledRun:
             troubles = self._troubles(started, status)
         self._tell(f"{self._activity} ended with status {status}" + "".join(f"; {each}" for each in troubles))
         self._notify(self._facts(self._run, status, troubles, due, started))
-        self._leave_status()
         self._remove_under_way()
+        if not process.stopped:  # whoever stopped it waits for it
+            self._leave_status()
         return status
 
     def _play(self, process: RunProcess, wake: int) -> int:
@@ -215,11 +215,8 @@ class ScheduledRun:
 
     def _leave_status(self) -> None:
         """Leave how things stand where monitoring finds it."""
-        repository = self._host.variables().get("dbc_repository")
-        if not repository:
-            return
         try:
-            leave_status(Path(str(repository)), self._host.state / "status.json", self._host.etc / "schedule.json")
+            leave_status(self._host.repository(), self._host.state / "status.json", self._host.etc / "schedule.json")
         except Exception as error:  # noqa: BLE001 - the run has ended as it has, whatever becomes of this
             self._tell(f"The status could not be left: {type(error).__name__}: {error}")
 
