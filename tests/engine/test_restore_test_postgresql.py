@@ -14,7 +14,6 @@ import pytest
 
 from ansible_collections.rspon.dbcontinuity.plugins.module_utils.engines.postgresql import scratch as engine
 from ansible_collections.rspon.dbcontinuity.plugins.module_utils.engines.postgresql.client import tool_versions
-from ansible_collections.rspon.dbcontinuity.plugins.module_utils.engines.postgresql.client import tool_versions
 from ansible_collections.rspon.dbcontinuity.plugins.module_utils.engines.postgresql.full import verify_unpacked
 from ansible_collections.rspon.dbcontinuity.plugins.module_utils.engines.postgresql.segments import (
     AHEAD,
