@@ -66,24 +66,8 @@ def _mariadb(base: Path, names: Sequence[str], table: Table, say: Callable[[str]
     base.mkdir()
     place = Place(base / "place")
     place.make()
-    repository = Repository.open(place.repository)
     with MariaDBServer(base / "server", fast=True) as server:
-        place.database(names[0], server)
-        for name in names[1:]:  # the same account: a new password would end the others' access
-            shutil.copy2(place.root / "credentials" / names[0], place.root / "credentials" / name)
-        server.query("FLUSH BINARY LOGS")
-        file, offset = server.query("SHOW MASTER STATUS")[0][:2]
-        state = server.value("SELECT @@gtid_binlog_pos") or ""
-        uid, number = server.query("SELECT @@server_uid, @@server_id")[0]
-        for name in names:
-            values = {
-                "instance": name,
-                "engine": "mariadb",
-                "identity": {"server_uid": uid, "server_id": number},
-                "start": {"file": file, "offset": int(offset or 0), "gtid": state},
-                "opened_by": "benchmark",
-            }
-            open_lineage(repository.instance(name).logs, values, utc_now())
+        one_server_many_names(place, names, server)
         server.query("CREATE DATABASE rs")  # something for each chain to archive, before all is quiet
         asked = {**request(place, "mariadb", names=tuple(names)), "operation": "log_cycle"}
         _measure(f"{len(names)} idle instances of MariaDB", asked, table, say)
@@ -92,6 +76,27 @@ def _mariadb(base: Path, names: Sequence[str], table: Table, say: Callable[[str]
         " its own, so that client, server and repository do the work of as many servers, all on this machine. Each cycle"
         " compares the newest archived log with the server's file, as always."
     )
+
+
+def one_server_many_names(place: Place, names: Sequence[str], server: MariaDBServer) -> None:
+    """Let one server stand for many instances: a chain, a credentials file and the agent's leave for each name."""
+    repository = Repository.open(place.repository)
+    place.database(names[0], server)
+    for name in names[1:]:  # the same account: a new password would end the others' access
+        shutil.copy2(place.root / "credentials" / names[0], place.root / "credentials" / name)
+    server.query("FLUSH BINARY LOGS")
+    file, offset = server.query("SHOW MASTER STATUS")[0][:2]
+    state = server.value("SELECT @@gtid_binlog_pos") or ""
+    uid, number = server.query("SELECT @@server_uid, @@server_id")[0]
+    for name in names:
+        values = {
+            "instance": name,
+            "engine": "mariadb",
+            "identity": {"server_uid": uid, "server_id": number},
+            "start": {"file": file, "offset": int(offset or 0), "gtid": state},
+            "opened_by": "benchmark",
+        }
+        open_lineage(repository.instance(name).logs, values, utc_now())
 
 
 def _postgresql(base: Path, names: Sequence[str], table: Table, say: Callable[[str], None]) -> None:

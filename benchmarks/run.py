@@ -3,9 +3,9 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Measure, and write down what was measured.
 
-python -m benchmarks.run                     2 GB, five rounds; writes benchmarks/results.md
+python -m benchmarks.run                     2 GB, five rounds; writes benchmarks/results.md, part by part
 python -m benchmarks.run --quick             a few megabytes, once: whether it works, not how fast it is
-python -m benchmarks.run --only mariadb      full backups of one engine alone (or postgresql, cycles, many, restore)
+python -m benchmarks.run --only mariadb      full backups of one engine alone (or postgresql, cycles, many, scheduled, restore)
 """
 
 from __future__ import annotations
@@ -13,16 +13,17 @@ from __future__ import annotations
 import argparse
 import shutil
 import sys
+from collections.abc import Iterator
 from datetime import datetime, timezone
 from itertools import product
 from pathlib import Path
-from time import monotonic
 
-from benchmarks import cycles, full, restore
-from benchmarks.measure import PROJECT, Table, load, machine
+from benchmarks import cycles, full, restore, scheduled, status
+from benchmarks.measure import PROJECT, Table, load
+from benchmarks.report import keep, section
 from demo.servers import workspace
 
-PARTS = ("mariadb", "postgresql", "cycles", "many", "restore")
+PARTS = ("mariadb", "postgresql", "cycles", "many", "scheduled", "restore", "status")
 
 
 def say(line: str) -> None:
@@ -30,57 +31,29 @@ def say(line: str) -> None:
     print(line, flush=True)
 
 
-def measure(chosen: argparse.Namespace, folder: Path) -> list[Table]:
-    """Run the parts that were chosen."""
-    tables = []
+def measure(chosen: argparse.Namespace, folder: Path) -> Iterator[Table]:
+    """Run the parts that were chosen; each table is given as soon as it is there."""
     for engine in ("mariadb", "postgresql"):
         for where, data in product(chosen.compress_on or [full.COMPRESS_ON[engine]], chosen.data):
             if engine in chosen.only:
                 base = folder / f"{engine}-{where}-{data}"
                 base.mkdir()
-                tables.append(full.benchmark(engine, base, chosen.megabytes, chosen.pairs, where, data, say))
+                yield full.benchmark(engine, base, chosen.megabytes, chosen.pairs, where, data, say)
                 shutil.rmtree(base)
     if "cycles" in chosen.only:
-        tables.append(cycles.long_and_short(folder, chosen.archived, chosen.pairs, say))
+        yield cycles.long_and_short(folder, chosen.archived, chosen.pairs, say)
     if "many" in chosen.only:
-        tables.append(cycles.many(folder, chosen.instances, say))
+        yield cycles.many(folder, chosen.instances, say)
+    if "scheduled" in chosen.only:
+        yield scheduled.scheduled(folder, sorted({1, min(10, chosen.instances), chosen.instances}), say)
     if "restore" in chosen.only:
         for engine in chosen.engine or full.SERVERS:
             base = folder / f"restore-{engine}"
             base.mkdir()
-            tables += restore.benchmark(engine, base, chosen.megabytes, chosen.pairs, chosen.transactions, say)
+            yield from restore.benchmark(engine, base, chosen.megabytes, chosen.pairs, chosen.transactions, say)
             shutil.rmtree(base)
-    return tables
-
-
-def results(tables: list[Table], began: float, load_before: str, command: str) -> str:
-    """Return the results as Markdown."""
-    lines = [
-        "<!--",
-        "SPDX-FileCopyrightText: The rspon.dbcontinuity contributors",
-        "SPDX-License-Identifier: GPL-3.0-or-later",
-        "-->",
-        "",
-        "# Benchmarks",
-        "",
-        f"Measured {datetime.now(timezone.utc):%Y-%m-%d %H:%M} UTC by `{command}` in {(monotonic() - began) / 60:.0f} minutes.",
-        "Each figure is the median of alternating runs on equally warm caches; a ratio is the median of the rounds' ratios.",
-        "",
-        *(f"- {fact}" for fact in machine()),
-        f"- load before {load_before}, at the end {load()}",
-    ]
-    for table in tables:
-        lines += ["", f"## {table.title}", "", "| what | measured | promised | kept |", "| --- | --- | --- | --- |"]
-        for row in table.rows:
-            kept = "" if row.holds is None else "yes" if row.holds else "**no**"
-            lines.append(f"| {row.what} | {row.measured} | {row.limit} | {kept} |")
-        lines += ["", *(f"{note}\n" for note in table.notes)]
-        if table.commands:
-            lines += ["```text", *table.commands, "```", ""]
-        lines += [
-            f"- {name}: " + ", ".join(f"{value:.2f}" for value in values) + " s" for name, values in table.times.items()
-        ]
-    return "\n".join(lines).rstrip() + "\n"
+    if "status" in chosen.only:
+        yield status.benchmark(folder, chosen.instances, chosen.days, say)
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -93,6 +66,9 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--instances", type=int, default=50, help="idle instances (default: %(default)s)")
     parser.add_argument(
         "--transactions", type=int, default=200_000, help="of the log that is replayed (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--days", type=int, default=status.YEAR_DAYS, help="of the ledger that the status reads (default: %(default)s)"
     )
     parser.add_argument("--engine", action="append", choices=tuple(full.SERVERS), help="restores of one engine alone")
     parser.add_argument("--only", action="append", choices=PARTS, help="a part alone; may be repeated")
@@ -115,16 +91,17 @@ def main(arguments: list[str] | None = None) -> int:
     chosen = parser.parse_args(arguments)
     if chosen.quick:
         chosen.megabytes, chosen.pairs, chosen.archived, chosen.instances = 5, 0, 20, 3
-        chosen.transactions = 300
+        chosen.transactions, chosen.days = 300, 8
     chosen.only = chosen.only or list(PARTS)
     chosen.data = chosen.data or ["sysbench"]
-    began, before = monotonic(), load()
     command = " ".join(["python -m benchmarks.run", *(arguments if arguments is not None else sys.argv[1:])])
+    before, tables = load(), []
     with workspace("bench") as folder:
-        tables = measure(chosen, folder)
-    text = results(tables, began, before, command)
-    chosen.results.write_text(text, encoding="utf-8")
-    say(text)
+        for table in measure(chosen, folder):
+            text = section(table, datetime.now(timezone.utc), command, (before, load()))
+            keep(chosen.results, text)
+            say(f"\n{text}")
+            tables.append(table)
     missed = [
         f"{table.title}: {row.what}: {row.measured}" for table in tables for row in table.rows if row.holds is False
     ]

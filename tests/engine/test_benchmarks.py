@@ -18,7 +18,7 @@ def test_the_quick_benchmarks_write_their_results(tmp_path: Path) -> None:
     target = tmp_path / "results.md"
     assert main(["--quick", "--results", str(target)]) == 0
     text = target.read_text()
-    for title in ("An idle log cycle", "3 idle instances"):
+    for title in ("An idle log cycle", "3 idle instances", "as a timer starts it", "The status of 3 instances"):
         assert title in text
     for engine in ("mariadb", "postgresql"):
         for title in ("Full backup", "Full restore", "Replay of a log"):
