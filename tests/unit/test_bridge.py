@@ -210,6 +210,27 @@ def test_a_private_key_does_not_come_back(
     assert secret not in json.dumps(answer)
 
 
+def test_a_second_signal_does_not_end_the_clearing_away(
+    place: Place, arguments: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from ansible_collections.rspon.dbcontinuity.plugins.module_utils.operations import full_backup as operation
+
+    def ended(*_: Any) -> None:
+        try:
+            os.kill(os.getpid(), signal.SIGTERM)
+        finally:
+            os.kill(os.getpid(), signal.SIGTERM)
+            os.kill(os.getpid(), signal.SIGHUP)
+            cleared.append(True)
+
+    cleared: list[bool] = []
+    monkeypatch.setattr(operation, "_make_set", ended)
+    with patch_module_args(arguments), pytest.raises(SystemExit) as caught:
+        full_backup.main()
+    assert caught.value.code == 143
+    assert cleared == [True]
+
+
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
 def test_a_signal_ends_the_work_and_the_ledger_says_so(
     place: Place, arguments: dict[str, Any], monkeypatch: pytest.MonkeyPatch, number: int

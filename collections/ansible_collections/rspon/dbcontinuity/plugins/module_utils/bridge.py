@@ -100,6 +100,8 @@ def progress_from(params: Mapping[str, Any]) -> Progress:
 
 
 def _end(_number: int, _frame: object) -> None:
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, signal.SIG_IGN)  # a second one, of whoever ends Ansible, too, would end the clearing away
     raise SystemExit(143)  # so that what is unfinished is cleared away and the ledger says so
 
 
