@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -116,6 +117,35 @@ def test_full_and_changes_bring_the_folder_back(place: Place, documents: Path, t
     assert same(documents, Path(f"{back}{documents}"))
     (documents / "link").unlink()
     assert not same(documents, Path(f"{back}{documents}"))
+
+
+def test_a_cycle_under_way_is_waited_for_where_that_is_asked(place: Place, documents: Path) -> None:
+    instance = place.files("scan", documents)
+    backup(place, instance)
+    held, released = threading.Event(), threading.Event()
+
+    def other() -> None:
+        with Repository.open(place.repository).instance("scan").log_lock("another cycle"):
+            held.set()
+            released.wait(20)
+
+    def asked(wait_seconds: float) -> dict[str, Any]:
+        request = LogCycleRequest([instance], place.repository, place.protection, wait_seconds=wait_seconds)
+        result: dict[str, Any] = log_cycle(request)["instances"]["scan"]
+        return result
+
+    thread = threading.Thread(target=other)
+    thread.start()
+    assert held.wait(10)
+    try:
+        at_once = asked(0)
+        threading.Timer(1, released.set).start()
+        assert asked(30)["result"] in ("good", "idle")
+    finally:
+        released.set()
+        thread.join()
+    assert at_once["kind"] == "locked"
+    assert "another cycle" in at_once["message"]
 
 
 def test_an_unmounted_folder_is_a_finding_and_not_the_deletion_of_everything(place: Place, documents: Path) -> None:

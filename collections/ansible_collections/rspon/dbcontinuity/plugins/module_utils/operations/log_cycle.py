@@ -36,12 +36,14 @@ class LogCycleRequest:
     """What a cycle is asked to do, for all instances in one call.
 
     :param check_only: look at servers and chains, change neither.
+    :param wait_seconds: for an instance's cycle that is under way; with 0 it fails, and says since when that runs.
     """
 
     instances: Sequence[Instance]
     repository: Path
     protection: Protection
     check_only: bool = False
+    wait_seconds: float = 0.0
     actor: Optional[str] = None
     run: Optional[str] = None
 
@@ -68,7 +70,7 @@ def log_cycle(request: LogCycleRequest) -> dict[str, Any]:
             chain = engines[instance.name].log_chain()
             if request.check_only:
                 return _look(instance, folder, chain)
-            with folder.log_lock():
+            with folder.log_lock(wait_seconds=request.wait_seconds):
                 return _cycle(instance, folder, chain, request.protection)
         except ContinuityError as error:
             return {"result": "failed", "kind": error.kind, "message": str(error), "archived": [], "findings": []}

@@ -44,6 +44,9 @@ from ..throwaway import Owner, owner_for, present_user
 from .log_cycle import LogCycleRequest, log_cycle
 from .restore_parts import PartRun
 
+# A cycle that a timer has just begun: what it brings is wanted, and what comes after it, too.
+_WAIT_FOR_CYCLE_SECONDS = 300.0
+
 
 @dataclass(frozen=True)
 class RestoreRequest:
@@ -291,7 +294,15 @@ def _heal(request: RestoreRequest, folder: InstanceFolder, made: RestorePlan) ->
 
 def _last_log(request: RestoreRequest) -> list[str]:
     """Take delivery of what production has logged until now; a server that is dying may not give it."""
-    answer = log_cycle(LogCycleRequest([request.instance], request.repository, request.protection, actor=request.actor))
+    answer = log_cycle(
+        LogCycleRequest(
+            [request.instance],
+            request.repository,
+            request.protection,
+            actor=request.actor,
+            wait_seconds=_WAIT_FOR_CYCLE_SECONDS,
+        )
+    )
     result = answer["instances"][request.instance.name]
     if result["result"] in ("good", "idle", "no log"):  # no log follows a dump
         return []
