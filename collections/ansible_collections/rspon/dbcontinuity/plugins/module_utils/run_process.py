@@ -134,7 +134,8 @@ class RunProcess:
             start_new_session=True,  # a Ctrl-C at a terminal is this process's to hand on
         )
         output = Output(self._say)
-        assert child.stdout is not None  # noqa: S101 - PIPE was asked for
+        if child.stdout is None:
+            raise AssertionError("PIPE was asked for")
         try:
             self._follow(child, child.stdout.fileno(), output, wake)
         finally:

@@ -70,7 +70,8 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _say(line: str) -> None:
-    print(line, flush=True)
+    sys.stdout.write(f"{line}\n")
+    sys.stdout.flush()
 
 
 def run_missed(host: Host, say: Callable[[str], None]) -> int:
