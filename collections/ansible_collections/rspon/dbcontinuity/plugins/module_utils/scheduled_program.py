@@ -9,6 +9,7 @@ import argparse
 import fcntl
 import os
 import shutil
+import sys
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
