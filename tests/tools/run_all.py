@@ -151,8 +151,9 @@ def stages() -> list[Stage]:
         ),
         molecule_stage("molecule", platform, wave=5),
         molecule_stage("molecule-restore", platform, wave=6, scenario="restore"),
-        molecule_stage("molecule-debian13", "debian13", wave=7, long=True),
-        molecule_stage("molecule-restore-debian13", "debian13", wave=8, scenario="restore", long=True),
+        molecule_stage("molecule-calendar", platform, wave=7, scenario="calendar"),
+        molecule_stage("molecule-debian13", "debian13", wave=8, long=True),
+        molecule_stage("molecule-restore-debian13", "debian13", wave=9, scenario="restore", long=True),
     ]
 
 
