@@ -24,7 +24,7 @@ test: ready-test ## Every check and test: lint, unit, engine, sanity, Molecule o
 	@$(RUN_ALL)
 
 .PHONY: test-all
-test-all: ready-test ## The same, the slow tests, and Molecule on Debian 13
+test-all: ready-test ## The same, the slow tests, the calendar on real timers, and Molecule on Debian 13
 	@$(RUN_ALL) --all
 
 .PHONY: lint
