@@ -168,7 +168,9 @@ def chosen(names: Sequence[str], everything: bool) -> list[Stage]:
     if names:
         by_name = [stage for stage in available if stage.name in names]
         by_group = [stage for stage in available if stage.group in names and (everything or not stage.long)]
-        return [stage for stage in available if stage in by_name or stage in by_group]
+        # Hosts are set up with collections of others: a clone in which nothing else ran has none.
+        needed = {"collections"} if any(stage.group == "molecule" for stage in [*by_name, *by_group]) else set()
+        return [stage for stage in available if stage in by_name or stage in by_group or stage.name in needed]
     return [stage for stage in available if everything or not stage.long]
 
 
