@@ -20,8 +20,8 @@ from typing import Any, Optional
 from zoneinfo import ZoneInfo
 
 from .calendar_cron import YEAR_DAYS, fields_of_minutes, fields_of_times
-from .calendar_entry import DAYS, Entry, known_zone
-from .clock import parse_moment
+from .calendar_entry import DAYS, Entry
+from .clock import known_zone, parse_moment
 from .errors import ContinuityError, InputError, PrerequisiteError
 from .ledger import Ledger
 

@@ -9,7 +9,6 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Optional
-from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from .errors import InputError
 
@@ -17,19 +16,6 @@ DAYS = ("Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "Sun
 DAILY = "daily"
 DAY_MINUTES = 1440
 TIME = re.compile(r"([01]\d|2[0-3]):[0-5]\d", re.ASCII)
-
-
-def known_zone(name: str) -> ZoneInfo:
-    """Return a time zone.
-
-    :raises InputError: if this host does not know it.
-    """
-    try:
-        return ZoneInfo(name)
-    except (ZoneInfoNotFoundError, ValueError, OSError):
-        raise InputError(
-            f"The time zone {name!r} is not known on this host.", "Use a name such as Asia/Jakarta."
-        ) from None
 
 
 @dataclass(frozen=True)

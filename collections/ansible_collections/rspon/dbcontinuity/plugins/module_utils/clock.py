@@ -10,6 +10,7 @@ import subprocess
 from datetime import datetime, timezone
 from time import monotonic
 from typing import Optional
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from .errors import InputError
 
@@ -67,6 +68,20 @@ def parse_moment(text: str, what: str = "time") -> datetime:
         return moment.astimezone(timezone.utc)
     except OverflowError:
         raise InputError(f"The {what} {text!r} lies outside the calendar.", "Write the year with care.") from None
+
+
+def known_zone(name: str) -> ZoneInfo:
+    """Return a time zone by its IANA name.
+
+    :raises InputError: if this host does not know it.
+    """
+    try:
+        return ZoneInfo(name)
+    except (ZoneInfoNotFoundError, ValueError, OSError):
+        raise InputError(
+            f"The time zone {name!r} is not known on this host: there is no time zone of that name.",
+            "Use a name such as Asia/Jakarta.",
+        ) from None
 
 
 def clock_synchronised() -> Optional[bool]:

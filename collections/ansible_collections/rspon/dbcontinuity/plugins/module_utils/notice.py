@@ -9,9 +9,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Optional
-from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
-from .clock import iso
+from .clock import iso, known_zone
+from .errors import InputError
 from .notify import Notice
 from .notify_state import CHANGED, FAILED, RECOVERED, STILL
 from .run_facts import Trouble
@@ -188,8 +188,8 @@ def _local(moment: Optional[datetime], zone: str) -> str:
     if moment is None:
         return ""
     try:
-        return moment.astimezone(ZoneInfo(zone)).strftime("%Y-%m-%d %H:%M:%S %Z")
-    except (ZoneInfoNotFoundError, ValueError, OSError):
+        return moment.astimezone(known_zone(zone)).strftime("%Y-%m-%d %H:%M:%S %Z")
+    except InputError:
         return iso(moment)
 
 

@@ -9,9 +9,8 @@ import textwrap
 from collections.abc import Iterable, Mapping
 from datetime import datetime
 from typing import Any, Optional
-from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
-from .clock import parse_moment
+from .clock import known_zone, parse_moment
 from .errors import InputError
 from .instance import choice
 
@@ -30,17 +29,6 @@ DAYS = (
     ("Minggu", "Sunday"),
 )
 MARKS = {"passed": "[v]", "failed": "[x]", "not checkable": "[-]"}
-
-
-def known_zone(zone: str) -> ZoneInfo:
-    """Return a time zone by its name.
-
-    :raises InputError: if there is none.
-    """
-    try:
-        return ZoneInfo(zone)
-    except (ZoneInfoNotFoundError, ValueError):
-        raise InputError(f"There is no time zone {zone!r}.", "Name one such as Asia/Jakarta.") from None
 
 
 def hanging(text: str, indent: str) -> list[str]:

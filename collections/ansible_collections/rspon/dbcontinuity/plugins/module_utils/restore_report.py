@@ -13,10 +13,9 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Optional
 from zoneinfo import ZoneInfo
 
-from .clock import parse_moment
-from .report_layout import DAYS, MARKS, WIDTH, hanging, known_zone
+from .clock import known_zone, parse_moment
+from .report_layout import DAYS, MARKS, WIDTH, hanging
 
-__all__ = ["known_zone", "report_text"]
 _LABEL = 46
 _OPEN = "." * 30
 _RESULTS = {"succeeded": "BERHASIL (succeeded)", "failed": "GAGAL (failed)"}

@@ -10,8 +10,8 @@ from datetime import datetime, timedelta
 from typing import Any, Optional
 from zoneinfo import ZoneInfo
 
-from .calendar_entry import TIME, known_zone
-from .clock import iso
+from .calendar_entry import TIME
+from .clock import iso, known_zone
 from .errors import InputError
 
 

@@ -16,13 +16,13 @@ from ..actor import describe_actor
 from ..calendar import SCHEDULE_FILE, Activity, Calendar, eras
 from ..checklist_facts import checklist_facts
 from ..checklist_report import checklist_text
-from ..clock import iso, stamp, utc_now
+from ..clock import iso, known_zone, stamp, utc_now
 from ..durable import dump_json, make_directory, write_file
 from ..errors import ContinuityError, InputError
 from ..expected import CHECKLIST, Span
 from ..instance import choice
 from ..ledger import new_run_id
-from ..report_layout import LANGUAGES, known_zone
+from ..report_layout import LANGUAGES
 from ..repository import Repository
 from .approval import approval_info
 

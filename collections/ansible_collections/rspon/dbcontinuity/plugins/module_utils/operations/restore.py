@@ -19,7 +19,7 @@ from ..actor import describe_actor
 from ..approvals.gate import Asked, require_instruction, under_instruction
 from ..approvals.officials import OFFICIALS_FILE
 from ..channel import Channel
-from ..clock import iso, utc_now
+from ..clock import iso, known_zone, utc_now
 from ..codec import Protection
 from ..engines.partial import Order
 from ..engines.registry import engines_for
@@ -36,7 +36,6 @@ from ..repository import InstanceFolder, Repository
 from ..restore_account import ACTIVITY, described, failed, finish, half_done
 from ..restore_evidence import Expectations
 from ..restore_plan import FullPlan, RestorePlan, measured_rates, with_tail
-from ..restore_report import known_zone
 from ..restore_run import SWAPPED, UNDER_WAY, FullRun, Steps, after_swap
 from ..scope import FULL, Scope, parse_all
 from ..scratch import check_folder, check_reach, claimed

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any, Optional
 
 from ..actor import describe_actor
-from ..clock import utc_now
+from ..clock import known_zone, utc_now
 from ..codec import Protection
 from ..durable import make_directory, write_file
 from ..engines.registry import engines_for
@@ -29,7 +29,7 @@ from ..progress import Progress
 from ..recoverable import Found, find_source
 from ..repository import Repository
 from ..restore_evidence import Expectations, History, read_history
-from ..restore_report import known_zone, report_text
+from ..restore_report import report_text
 from ..restore_trial import Rules, Trial
 from ..scratch import Claim, check_folder, check_reach, check_room, claimed
 from ..throwaway import Owner, owner_for, present_user
