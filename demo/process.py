@@ -263,14 +263,24 @@ def descendants(pid: int) -> list[int]:
     return found
 
 
+def _left_to_reap(pid: int) -> bool:
+    """Whether somebody else's zombie still holds the number."""
+    return Path(f"/proc/{pid}").exists() and parent(pid) != os.getpid()
+
+
 def kill9(pid: int) -> None:
-    """Kill a server and its workers (PostgreSQL's are sessions of their own); wait until they are gone."""
+    """Kill a server and its workers (PostgreSQL's are sessions of their own); wait until they are gone.
+
+    A zombie that its parent has not reaped yet still answers signal 0, and PostgreSQL then takes the lock file of
+    the dead server's socket for a living one's. Some init processes reap every two seconds only: wait for them.
+    """
     family = [pid, *descendants(pid)]
     for member in family:
         with contextlib.suppress(ProcessLookupError):
             os.kill(member, signal.SIGKILL)
     if not wait_until(lambda: not any(map(alive, family)), 20):
         raise ServerError(f"process {pid} is still there 20 s after SIGKILL")
+    wait_until(lambda: not any(map(_left_to_reap, family)), 5)
 
 
 class Port:
