@@ -8,8 +8,9 @@
     python -m tests.tools.run_all unit -- -k ledger
 
 Stages go in waves; those of one wave run side by side, and one that fails keeps no other from running.
-What a stage says goes to tests/output/<stage>.log; its end is shown where the stage failed. The last line
-counts the tests pytest ran and each other stage as one.
+What a stage says goes to tests/output/<stage>.log; its end is shown where the stage failed. Where only a few files of
+tests against real servers failed, or a scenario on real hosts, they are tried once more, alone, and the table says so.
+The last line counts the tests pytest ran and each other stage as one.
 """
 
 from __future__ import annotations
@@ -26,14 +27,17 @@ import threading
 import time
 import xml.etree.ElementTree as ET
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from tests.tools.common import OUTPUT, ROOT, VENV_BIN, tool_environment
+from tests.tools.second_attempt import failed_tests, files_to_try
 
 TAIL_LINES = 60
 COMPLAINT = re.compile(r"(ERROR|FATAL|FAILED|fatal:|E  )")
 HEARTBEAT_SECONDS = 60
+OUT_OF_TIME = "out of time"
+NO_TIME = "no time left to start it"
 COVERAGE_PREFIX = ".coverage"
 CHILDREN_PREFIX = ".children"
 PYTHON_TREES = ("demo", "benchmarks", "molecule", "tests")
@@ -54,6 +58,8 @@ class Stage:
     pytest: bool = False
     long: bool = False
     """Part of --all only."""
+    again: Sequence[str] | None = None
+    """The command of a second attempt; for pytest without the files, which are those that failed."""
     cwd: Path = ROOT
     environment: dict[str, str] = field(default_factory=dict)
 
@@ -97,21 +103,23 @@ def pytest_stage(
 
     :param workers: processes that share the files; the tests of one file stay together, in their order.
     """
-    command = [
+    alone = [
         *module("pytest", "-m", marks),
-        *(["-n", str(workers), "--dist", "loadfile"] if workers > 1 else []),
         "--durations=10",
         "--cov",
         "--cov-report=",
         "--cov-fail-under=0",  # the limit is for all stages together
-        f"--junitxml={OUTPUT / name}.xml",
-        *existing(*folders),
     ]
+    sharing = ["-n", str(workers), "--dist", "loadfile"] if workers > 1 else []
+    command = [*alone, *sharing, f"--junitxml={OUTPUT / name}.xml", *existing(*folders)]
+    again = [*alone, "--cov-append", f"--junitxml={OUTPUT / name}-again.xml"]
     environment = {
         "COVERAGE_FILE": str(OUTPUT / f"{COVERAGE_PREFIX}.{name}"),
         "DBC_CHILD_COVERAGE": str(OUTPUT / f"{CHILDREN_PREFIX}.{name}"),
     }
-    return Stage(name, name, wave, command, minutes, folders, pytest=True, long=long, environment=environment)
+    return Stage(
+        name, name, wave, command, minutes, folders, pytest=True, long=long, again=again, environment=environment
+    )
 
 
 def molecule_stage(name: str, platform: str, *, wave: int, scenario: str = "default", long: bool = False) -> Stage:
@@ -119,7 +127,7 @@ def molecule_stage(name: str, platform: str, *, wave: int, scenario: str = "defa
     command = [tool("molecule"), "test", "--scenario-name", scenario]
     needs = (f"molecule/{scenario}/molecule.yml",)
     environment = {"DBC_PLATFORM": platform, **({"DBC_LONG": "1"} if long else {})}
-    return Stage(name, "molecule", wave, command, 30, needs, long=long, environment=environment)
+    return Stage(name, "molecule", wave, command, 30, needs, long=long, again=command, environment=environment)
 
 
 def stages() -> list[Stage]:
@@ -196,7 +204,7 @@ def run_command(stage: Stage, log: Path, deadline: float, running: Callable[[int
                 with contextlib.suppress(subprocess.TimeoutExpired):
                     process.wait(timeout=patience)
                     break
-            return 124, "out of time"
+            return 124, OUT_OF_TIME
         finally:
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(process.pid, signal.SIGKILL)
@@ -213,6 +221,23 @@ def count(report: Path) -> tuple[int, int, int]:
         failed += bad
         skipped += out
     return passed, failed, skipped
+
+
+def first_failures(stage: Stage) -> list[str]:
+    """Return the names of the tests that failed in a stage's first attempt; none where it is not pytest's."""
+    report = OUTPUT / f"{stage.name}.xml"
+    return list(failed_tests(report)) if stage.pytest and report.is_file() else []
+
+
+def second_command(stage: Stage) -> list[str] | None:
+    """Return what a second attempt at a failed stage runs, or None where there is none."""
+    if stage.again is None:
+        return None
+    if not stage.pytest:
+        return list(stage.again)
+    report = OUTPUT / f"{stage.name}.xml"
+    files = files_to_try(report) if report.is_file() else []
+    return [*stage.again, *files] if files else None
 
 
 def excerpt(text: str) -> str:
@@ -245,22 +270,40 @@ class Run:
         """Run one stage and report it."""
         if stage.needs and not existing_any(stage.needs):
             return Outcome(stage, "absent", 0, note=f"there is no {' or '.join(stage.needs)} yet")
+        if stage.pytest and self._extra:
+            stage = replace(stage, command=[*stage.command, *self._extra])
+        first = self._attempt(stage, stage.name)
+        if first.good or first.result == "absent":
+            return first
+        tests = first_failures(stage)
+        command = second_command(stage)
+        if command is None or first.note in (OUT_OF_TIME, NO_TIME) or self._extra:
+            return first
+        self.say(f"  {stage.name:<18} tried once more, alone: {', '.join(tests) or 'the whole stage'}")
+        second = self._attempt(replace(stage, command=command), f"{stage.name}-again")
+        seconds = first.seconds + second.seconds
+        if not second.good:
+            return replace(first, seconds=seconds, note=f"{first.note}; failed a second time")
+        passed = first.passed + first.failed
+        note = f"{passed} passed" + (f", at first failed: {', '.join(tests)}" if tests else " at the second attempt")
+        return Outcome(stage, "ok", seconds, passed, 0, note)
+
+    def _attempt(self, stage: Stage, name: str) -> Outcome:
+        """Run a stage's command once, its log and report under the name given, and report it."""
         started = time.monotonic()
-        log = OUTPUT / f"{stage.name}.log"
-        report = OUTPUT / f"{stage.name}.xml"
+        log = OUTPUT / f"{name}.log"
+        report = OUTPUT / f"{name}.xml"
         report.unlink(missing_ok=True)
         if started > self._end - 5:
-            outcome = Outcome(stage, "FAILED", 0, failed=1, note="no time left to start it")
-            self.say(f"  {stage.name:<18} FAILED  {outcome.note}")
+            outcome = Outcome(stage, "FAILED", 0, failed=1, note=NO_TIME)
+            self.say(f"  {name:<18} FAILED  {outcome.note}")
             return outcome
-        if stage.pytest and self._extra:
-            stage = Stage(**{**stage.__dict__, "command": [*stage.command, *self._extra]})
 
         def running(pid: int | None) -> None:
             if pid is None:
-                self._running.pop(stage.name, None)
+                self._running.pop(name, None)
             else:
-                self._running[stage.name] = (started, pid)
+                self._running[name] = (started, pid)
 
         deadline = min(started + stage.minutes * 60, self._end)
         try:
@@ -277,7 +320,7 @@ class Run:
         elif status not in (0, 124, 127):
             note = f"status {status}"
         outcome = Outcome(stage, "ok" if failed == 0 else "FAILED", time.monotonic() - started, passed, failed, note)
-        text = f"  {stage.name:<18} {outcome.result:<7} {outcome.seconds:7.1f} s  {note}".rstrip()
+        text = f"  {name:<18} {outcome.result:<7} {outcome.seconds:7.1f} s  {note}".rstrip()
         if not outcome.good:
             text += f"\n    from {log}:\n" + excerpt(log.read_text(encoding="utf-8", errors="replace"))
         self.say(text)
@@ -370,7 +413,10 @@ def main(arguments: Sequence[str]) -> int:
     selection = chosen(options.stages, options.all)
     OUTPUT.mkdir(parents=True, exist_ok=True)
     for stage in selection:
-        for path in (OUTPUT / f"{stage.name}.log", OUTPUT / f"{stage.name}.xml", *measured(stage)):
+        for name in (stage.name, f"{stage.name}-again"):
+            for path in (OUTPUT / f"{name}.log", OUTPUT / f"{name}.xml"):
+                path.unlink(missing_ok=True)
+        for path in measured(stage):
             path.unlink(missing_ok=True)
     started = time.monotonic()
     outcomes = Run(options.budget, extra, options.jobs).all(selection)

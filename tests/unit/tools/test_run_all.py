@@ -103,3 +103,78 @@ def test_run_that_tried_nothing_fails(monkeypatch: pytest.MonkeyPatch, capsys: p
     monkeypatch.setattr(Run, "all", lambda self, selection: [self.stage(one) for one in selection])
     assert run_all.main([]) == 1
     assert capsys.readouterr().out.splitlines()[-1] == "0 passed, 1 failed"
+
+
+def attempts(tmp_path: Path, outcomes: str, **more: object) -> Outcome:
+    """Run a stage that counts its attempts and ends them with these exit statuses."""
+    code = (
+        f"import pathlib; p = pathlib.Path({str(tmp_path / 'attempts')!r}); "
+        f"n = len(p.read_text()) if p.exists() else 0; p.write_text('x' * (n + 1)); raise SystemExit({outcomes}[n])"
+    )
+    command = [sys.executable, "-c", code]
+    return Run(None, [], 1).stage(Stage("tried", "tried", 0, command, 1, again=command, **more))  # type: ignore[arg-type]
+
+
+def test_scenario_that_fails_is_tried_once_more_and_the_table_says_so(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A success at the second attempt is one, the first failure stays in sight."""
+    outcome = attempts(tmp_path, "[2, 0, 9]")
+    assert (outcome.result, outcome.passed, outcome.failed) == ("ok", 1, 0)
+    assert "second attempt" in outcome.note
+    shown = capsys.readouterr().out
+    assert "FAILED" in shown
+    assert "tried once more" in shown
+    assert (tmp_path / "attempts").read_text() == "xx"
+
+
+def test_scenario_that_fails_twice_fails(tmp_path: Path) -> None:
+    """There is no third attempt."""
+    outcome = attempts(tmp_path, "[2, 2, 0]")
+    assert (outcome.result, outcome.failed) == ("FAILED", 1)
+    assert (tmp_path / "attempts").read_text() == "xx"
+
+
+def cases(folder: Path, name: str, failed: list[str], passed: int = 3) -> str:
+    """Return code that leaves a report in which one test of each of these files failed."""
+    bad = "".join(f'<testcase classname="{file}" name="test_it"><failure/></testcase>' for file in failed)
+    total = passed + len(failed)
+    xml = f'<testsuites><testsuite tests="{total}" failures="{len(failed)}" errors="0" skipped="0">{bad}</testsuite></testsuites>'
+    return f"open({str(folder / name)!r}, 'w').write({xml!r}); raise SystemExit({int(bool(failed))})"
+
+
+def attempts_at_tests(folder: Path, first: list[str], second: list[str]) -> Outcome:
+    """Run a stage of tests in which these files fail, and at the second attempt those."""
+    command = [sys.executable, "-c", cases(folder, "tried.xml", first)]
+    again = [sys.executable, "-c", f"import sys; print(sys.argv[1:]); {cases(folder, 'tried-again.xml', second, 1)}"]
+    return Run(None, [], 1).stage(Stage("tried", "tried", 0, command, 1, pytest=True, again=again))
+
+
+HERE = "tests.unit.tools.test_run_all"
+
+
+def test_only_the_files_with_failed_tests_are_tried_again(tmp_path: Path) -> None:
+    """The table counts the tests once and names those that failed at first."""
+    outcome = attempts_at_tests(tmp_path, [f"{HERE}.TestSomething"], [])
+    assert (outcome.result, outcome.passed, outcome.failed) == ("ok", 4, 0)
+    assert "at first failed: tests/unit/tools/test_run_all.py::test_it" in outcome.note
+    assert "['tests/unit/tools/test_run_all.py']" in (tmp_path / "tried-again.log").read_text()
+
+
+def test_tests_that_fail_again_fail(tmp_path: Path) -> None:
+    """What failed twice is counted as failed."""
+    outcome = attempts_at_tests(tmp_path, [HERE], [HERE])
+    assert (outcome.result, outcome.passed, outcome.failed) == ("FAILED", 3, 1)
+
+
+@pytest.mark.parametrize(
+    "failed",
+    [
+        [HERE, "tests.unit.tools.test_coverage_check", "tests.tools.common", "tests.tools.run_all"],
+        ["no.such.file"],
+    ],
+)
+def test_what_is_broken_gets_no_second_attempt(tmp_path: Path, failed: list[str]) -> None:
+    """Failures in many files, or in none that is known, are no matter of timing."""
+    assert attempts_at_tests(tmp_path, failed, []).result == "FAILED"
+    assert not (tmp_path / "tried-again.log").exists()
