@@ -81,9 +81,10 @@ class Past:
         slot: datetime | None = None,
         ends: bool = True,
         stored: bool = True,
+        run: str = "",
     ) -> str:
         """Record a full backup, with its set in the repository; return the set's name."""
-        run, name = self.run_id(), f"{stamp(at)}-0001"
+        run, name = run or self.run_id(), f"{stamp(at)}-0001"
         end = at + timedelta(minutes=minutes)
         plan = {"plan": {"slot": iso(slot) if slot else None, "free_bytes": 10**9}}
         self.record(at, "started", "full_backup", run, plan, instance)

@@ -5,16 +5,20 @@
 
 from __future__ import annotations
 
+import threading
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from ansible_collections.rspon.dbcontinuity.plugins.module_utils.errors import LockHeldError
 from ansible_collections.rspon.dbcontinuity.plugins.module_utils.operations.restore_test import (
     RestoreTestRequest,
     restore_test,
 )
 from ansible_collections.rspon.dbcontinuity.plugins.module_utils.progress import Progress
 from ansible_collections.rspon.dbcontinuity.plugins.module_utils.repository import Repository
+from ansible_collections.rspon.dbcontinuity.plugins.module_utils.scratch import claimed
 from tests.restore_support import codes, flip, full, newest_artefact, spoilt, tried
 from tests.support import Place, make_place
 
@@ -56,6 +60,46 @@ def test_each_new_backup_is_brought_back_once(place: Place, tmp_path: Path) -> N
     answer = tried(place, folder, scan, surat, untested=True)
     assert (answer["changed"], answer["failed"], list(answer["instances"])) == (True, [], ["scan"])
     assert answer["instances"]["scan"]["source"]["set"] == made["set"]
+
+
+def test_two_that_are_due_at_once_wait_for_each_other_and_nothing_is_tested_twice(place: Place, tmp_path: Path) -> None:
+    """As after a power failure: the weekly test restore and that of new backups are caught up together."""
+    (tmp_path / "scan").mkdir()
+    scan, folder = place.files("scan", tmp_path / "scan"), tmp_path / "scratch"
+    full(place, scan)
+    request = RestoreTestRequest(
+        [scan], place.repository, place.protection, folder, untested=True, wait_seconds=60, run="new"
+    )
+    answers: list[dict[str, Any]] = []
+    waiting = threading.Thread(target=lambda: answers.append(restore_test(request, Progress())))
+    with claimed(folder, place.repository, "restore test"):
+        with pytest.raises(LockHeldError, match="restore test"):  # a person is told at once
+            tried(place, folder, scan)
+        waiting.start()
+        waiting.join(1)
+        assert waiting.is_alive()
+    waiting.join(60)
+    assert [(each["changed"], each["failed"], list(each["instances"])) for each in answers] == [(True, [], ["scan"])]
+
+    full(place, scan)
+    other = threading.Thread(target=lambda: answers.append(restore_test(request, Progress())))
+    held, going = threading.Event(), threading.Event()
+
+    def look(_name: str, _server: object) -> None:
+        held.set()
+        going.wait(60)
+
+    weekly = RestoreTestRequest([scan], place.repository, place.protection, folder, before_destroy=look, run="weekly")
+    first = threading.Thread(target=lambda: answers.append(restore_test(weekly, Progress())))
+    first.start()
+    assert held.wait(60)
+    other.start()
+    other.join(1)
+    assert other.is_alive()
+    going.set()
+    first.join(60)
+    other.join(60)
+    assert [(each["changed"], list(each["left_out"])) for each in answers[1:]] == [(True, []), (False, ["scan"])]
 
 
 def test_a_damaged_newest_set_is_never_passed_over_for_an_older_one(place: Place, tmp_path: Path) -> None:

@@ -137,6 +137,22 @@ def test_a_full_backup_late_or_out_of_its_window(
     assert ("melewati akhir jendela" in facts["text"]) is (minutes > 30)
 
 
+@pytest.mark.parametrize(("began", "state"), [("12:00:02", "done"), ("12:06:00", "late")])
+def test_a_run_is_on_time_for_every_instance_however_long_the_ones_before_it_take(
+    past: Past, tmp_path: Path, began: str, state: str
+) -> None:
+    past.calendar(MONDAY, NAMES, SLOW)
+    first, run = local(21, began), past.run_id()
+    past.full(first, "simrs", 18, slot=SATURDAY, run=run)
+    past.full(first + timedelta(minutes=18), "lab", 2, slot=SATURDAY, run=run)
+    facts = written(past, tmp_path)
+    slots = {name: row(facts, "full_backup", name)["slots"][0] for name in NAMES}
+    assert {name: slot["state"] for name, slot in slots.items()} == dict.fromkeys(NAMES, state)
+    # When the instance's own turn came is told all the same.
+    assert slots["lab"]["started_at"] == iso(first + timedelta(minutes=18))
+    assert slots["lab"]["late_seconds"] == slots["simrs"]["late_seconds"]
+
+
 def test_what_was_missed_and_caught_up_is_late_and_counts_for_its_own_slot(past: Past, tmp_path: Path) -> None:
     past.calendar(MONDAY, ["simrs"], SLOW)
     # The host was off from Friday noon on; its timers caught up on Monday at half past six, after the period's last due.

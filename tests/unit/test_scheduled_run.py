@@ -85,7 +85,8 @@ def test_ansible_runner_is_called_as_it_should_be(site: Site) -> None:
     assert arguments[:2] == ["run", str(site.host.folder("restore_test"))]
     assert words["ident"] == environment["DBC_SCHEDULED_RUN"]
     assert words["playbook"].endswith("/playbooks/restore_test.yml")
-    assert words["cmdline"] == f"-e dbc_run={words['ident']}"
+    # A test of new backups may be at work in the folder: it is waited for.
+    assert words["cmdline"] == f"-e dbc_run={words['ident']} -e dbc_wait_minutes=360"
     assert words["rotate-artifacts"] == "60"
     assert environment["ANSIBLE_CONFIG"] == str(site.host.release / "ansible.cfg")
     assert site.host.folder("restore_test").stat().st_mode & 0o777 == 0o700

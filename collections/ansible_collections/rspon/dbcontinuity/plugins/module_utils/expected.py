@@ -217,7 +217,8 @@ def _slot(
         open_yet = now < due + timedelta(seconds=activity.tolerance_seconds())
         return Slot(due, NOT_DUE if open_yet else NOT_RUN, window)
     failures = sum(1 for run in runs if run is not counts and run.result in (RUN_FAILED, UNFINISHED))
-    late = (counts.started - due).total_seconds()
+    # A run on time is on time for each of its instances, however long the ones before it take.
+    late = ((counts.begun or counts.started) - due).total_seconds()
     late = late if late > activity.tolerance_seconds() else 0.0
     ended = counts.finished or (now if now - counts.started < alive else None)
     over = max(0.0, (ended - window[1]).total_seconds()) if window and ended else 0.0

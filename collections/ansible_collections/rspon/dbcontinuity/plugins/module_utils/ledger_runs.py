@@ -26,6 +26,7 @@ class Run:
 
     :ivar run: the name that all its records share.
     :ivar started: aware, in UTC.
+    :ivar begun: when the run began with another instance before this one; None where this one was the first.
     :ivar finished: None where no ``finished`` was recorded.
     :ivar result: ``succeeded``, ``failed``, ``unfinished``, or ``not applicable`` (there is nothing to do for it).
     :ivar plan: what its ``started`` record says.
@@ -44,6 +45,7 @@ class Run:
     data: Mapping[str, Any] = field(default_factory=dict)
     actor: Mapping[str, str] = field(default_factory=dict)
     synchronised: Optional[bool] = None
+    begun: Optional[datetime] = None
 
     @property
     def reason(self) -> str:
@@ -89,7 +91,18 @@ class _Gathered:
 
     def runs(self) -> Runs:
         """Return all of them."""
-        return {key: sorted(each, key=lambda run: run.started) for key, each in self._found.items()}
+        begun: dict[tuple[str, str], datetime] = {}
+        for runs in self._found.values():
+            for run in runs:
+                key = (run.activity, run.run)
+                if key not in begun or run.started < begun[key]:
+                    begun[key] = run.started
+
+        def whole(run: Run) -> Run:
+            first = begun[run.activity, run.run]
+            return run if first == run.started else replace(run, begun=first)
+
+        return {key: sorted(map(whole, each), key=lambda run: run.started) for key, each in self._found.items()}
 
     def start(self, record: Mapping[str, Any]) -> None:
         """Note the beginning of a run."""

@@ -247,11 +247,12 @@ def _work_name(name: str, folder: Path) -> str:
 
 
 @contextmanager
-def claimed(path: Path, repository: Path, activity: str) -> Iterator[Claim]:
+def claimed(path: Path, repository: Path, activity: str, wait_seconds: float = 0.0) -> Iterator[Claim]:
     """Take the folder for one run: checked, marked, locked, and cleared of what an aborted run left.
 
+    :param wait_seconds: how long to wait for another run to end.
     :raises InputError: see :func:`check_folder`.
-    :raises LockHeldError: if another run uses it.
+    :raises LockHeldError: if another run still uses it then.
     """
     check_folder(path, repository)
     make_directory(path.parent, 0o755)
@@ -260,7 +261,7 @@ def claimed(path: Path, repository: Path, activity: str) -> Iterator[Claim]:
             path.mkdir(mode=0o700)
     if not _has_marker(path):
         write_json(path / MARKER, _marker(), mode=0o600)
-    with exclusive(path / LOCK, activity):
+    with exclusive(path / LOCK, activity, wait_seconds):
         with writing_to(path):
             # Servers of another user pass through; names cannot be listed, and each copy is 0700 in itself.
             path.chmod(0o711 if os.geteuid() == 0 else 0o700)

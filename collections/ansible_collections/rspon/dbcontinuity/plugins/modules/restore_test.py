@@ -83,6 +83,12 @@ options:
     description: How long the replay of one instance's logs may take.
     type: int
     default: 360
+  wait_minutes:
+    description:
+      - How long to wait while another test restore, or a restore, works in O(folder). With V(0) this one is refused at once.
+      - With O(untested), what the other one has tested meanwhile is left out.
+    type: int
+    default: 0
   zone:
     description: Time zone of the report.
     type: str
@@ -261,6 +267,7 @@ def main() -> None:
             "shrink_percent": {"type": "int", "default": 20},
             "accept_shrinking": {"type": "list", "elements": "str", "default": []},
             "timeout_minutes": {"type": "int", "default": 360},
+            "wait_minutes": {"type": "int", "default": 0},
             "zone": {"type": "str", "default": "UTC"},
             "fail_on_findings": {"type": "bool", "default": True},
             **REPOSITORY_OPTIONS,
@@ -288,6 +295,7 @@ def main() -> None:
                 shrink_percent=between(params["shrink_percent"], 0, 100, "shrink_percent"),
                 accept_shrinking=params["accept_shrinking"],
                 timeout_seconds=60.0 * between(params["timeout_minutes"], 1, 10080, "timeout_minutes"),
+                wait_seconds=60.0 * between(params["wait_minutes"], 0, 10080, "wait_minutes"),
                 zone=params["zone"],
                 check_only=module.check_mode,
                 actor=params["actor"],

@@ -47,6 +47,7 @@ class RestoreTestRequest:
     :param set_name: the full set; the newest of each instance that leads to the target where none is given.
     :param lineage: which history is meant, where two hold the moment.
     :param expectations: by instance, what its copy must answer; :class:`Expectations`.
+    :param wait_seconds: how long to wait for another run in the same folder; with 0 it is refused at once.
     :param user: who the throwaway servers run as; the engine's own user where none is given.
     :param zone: of the times people read.
     :param before_destroy: called with the running copy, before the engine's checks; for programs that compare.
@@ -65,6 +66,7 @@ class RestoreTestRequest:
     shrink_percent: int = 20
     accept_shrinking: Sequence[str] = ()
     timeout_seconds: float = 6 * 3600.0
+    wait_seconds: float = 0.0
     zone: str = "UTC"
     check_only: bool = False
     actor: Optional[str] = None
@@ -92,15 +94,29 @@ def restore_test(request: RestoreTestRequest, progress: Progress) -> dict[str, A
     if unknown:
         raise InputError(f"Expectations name {', '.join(unknown)}, which is not tested.", "Name instances under test.")
     check_folder(request.folder, request.repository)
-    history = read_history(repository.ledger)
     left_out: dict[str, str] = {}
-    if request.untested:
-        left_out = _left_out(request, repository, history)
-        request = replace(request, instances=[each for each in request.instances if each.name not in left_out])
+    if request.untested:  # where nothing is new, nobody is waited for
+        request, left_out = _without_tested(request, repository, read_history(repository.ledger), left_out)
         if not request.instances:
             return {"changed": False, "failed": [], "instances": {}, "left_out": left_out}
-    result = _plans(request, repository) if request.check_only else _tested(request, repository, history, progress)
-    return {**result, "left_out": left_out}
+    if request.check_only:
+        return {**_plans(request, repository), "left_out": left_out}
+    with claimed(request.folder, request.repository, "restore test", request.wait_seconds) as claim:
+        history = read_history(repository.ledger)
+        if request.untested:  # another run that was waited for may have tested what was new
+            request, left_out = _without_tested(request, repository, history, left_out)
+            if not request.instances:
+                return {"changed": False, "failed": [], "instances": {}, "left_out": left_out}
+        return {**_tested(request, repository, history, claim, progress), "left_out": left_out}
+
+
+def _without_tested(
+    request: RestoreTestRequest, repository: Repository, history: History, left_out: Mapping[str, str]
+) -> tuple[RestoreTestRequest, dict[str, str]]:
+    """Return the request for what is still to be tested, and why the rest is not; *left_out* was before."""
+    tested = _left_out(request, repository, history)
+    instances = [each for each in request.instances if each.name not in tested]
+    return replace(request, instances=instances), {**left_out, **tested}
 
 
 def _left_out(request: RestoreTestRequest, repository: Repository, history: History) -> dict[str, str]:
@@ -120,15 +136,14 @@ def _left_out(request: RestoreTestRequest, repository: Repository, history: Hist
 
 
 def _tested(
-    request: RestoreTestRequest, repository: Repository, history: History, progress: Progress
+    request: RestoreTestRequest, repository: Repository, history: History, claim: Claim, progress: Progress
 ) -> dict[str, Any]:
     """Bring each instance back, and return what came of it."""
     run = request.run or new_run_id()
     actor = describe_actor(request.actor)
     results: dict[str, dict[str, Any]] = {}
-    with claimed(request.folder, request.repository, "restore test") as claim:
-        for instance in request.instances:
-            results[instance.name] = _one(request, repository, instance, history, claim, run, actor, progress)
+    for instance in request.instances:
+        results[instance.name] = _one(request, repository, instance, history, claim, run, actor, progress)
     failed = [name for name, result in results.items() if result["result"] != "succeeded"]
     text = report_text(results, run, actor, request.zone)
     reports = repository.root / "reports"
