@@ -105,8 +105,9 @@ class Session:
             start_new_session=True,
         )
         self._lines: queue.Queue[bytes | None] = queue.Queue()
-        for target in (self._read_lines, self._read_errors):
-            threading.Thread(target=target, daemon=True).start()
+        self._listener = threading.Thread(target=self._read_errors, daemon=True)
+        self._listener.start()
+        threading.Thread(target=self._read_lines, daemon=True).start()
 
     def _read_lines(self) -> None:
         stream = _pipe(self._process.stdout)
@@ -145,6 +146,7 @@ class Session:
 
     def _failure(self) -> ServerError:
         self.close()
+        self._listener.join(60)  # what it said last may not have been read yet
         return QueryError(error_text(self._errors.getvalue()) or "the session's client ended")
 
     def close(self) -> None:

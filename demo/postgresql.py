@@ -42,7 +42,7 @@ class PostgreSQLServer(Server):
         tls: bool = True,
         tcp: bool = True,
         fast: bool = False,
-        timeout: float = 60,
+        timeout: float = 120,
     ) -> None:
         super().__init__(
             base,

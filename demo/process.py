@@ -189,12 +189,15 @@ def tail(path: Path, lines: int = 25) -> str:
 
 
 def wait_until(true: Callable[[], bool], seconds: float, pause: float = 0.05) -> bool:
+    """Look again and again; the last look comes after the time is over, however long this process itself was held up."""
     deadline = time.monotonic() + seconds
-    while not true():
-        if time.monotonic() > deadline:
+    while True:
+        over = time.monotonic() > deadline
+        if true():
+            return True
+        if over:
             return False
         time.sleep(pause)
-    return True
 
 
 def parent(pid: int) -> int:
@@ -274,13 +277,15 @@ def kill9(pid: int) -> None:
     A zombie that its parent has not reaped yet still answers signal 0, and PostgreSQL then takes the lock file of
     the dead server's socket for a living one's. Some init processes reap every two seconds only: wait for them.
     """
+    with contextlib.suppress(ProcessLookupError):
+        os.kill(pid, signal.SIGSTOP)  # so that it starts no worker between the look and the kill
     family = [pid, *descendants(pid)]
     for member in family:
         with contextlib.suppress(ProcessLookupError):
             os.kill(member, signal.SIGKILL)
-    if not wait_until(lambda: not any(map(alive, family)), 20):
-        raise ServerError(f"process {pid} is still there 20 s after SIGKILL")
-    wait_until(lambda: not any(map(_left_to_reap, family)), 5)
+    if not wait_until(lambda: not any(map(alive, family)), 60):
+        raise ServerError(f"process {pid} is still there 60 s after SIGKILL")
+    wait_until(lambda: not any(map(_left_to_reap, family)), 15)
 
 
 class Port:

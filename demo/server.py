@@ -52,7 +52,7 @@ class Server(ABC):
         tls: bool = True,
         tcp: bool = True,
         fast: bool = False,
-        timeout: float = 60,
+        timeout: float = 120,
     ) -> None:
         self.base = Path(base).absolute()
         known = self._read_state()
@@ -240,7 +240,7 @@ class Server(ABC):
                     f"{self.log}:\n{process.tail(self.log)}"
                 )
         if self._process is not None:
-            self._process.wait(20)
+            self._process.wait(60)
             self._process = None
 
     def _still(self, pid: int) -> bool:

@@ -90,8 +90,10 @@ def workspace(name: str, keep: bool = False) -> Iterator[Path]:
     for old in parent.glob(f"dbc-{name}-*"):
         _clear(old)
     folder = Path(tempfile.mkdtemp(prefix=f"dbc-{name}-", dir=parent))
-    with open(folder / _MARK, "w") as lock:
+    with open(folder / f"{_MARK}.new", "w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
+        # Locked before it has its name: a process that clears up at this moment must not find it free.
+        os.rename(folder / f"{_MARK}.new", folder / _MARK)
         folder.chmod(0o755)
         try:
             yield folder
@@ -102,12 +104,12 @@ def workspace(name: str, keep: bool = False) -> Iterator[Path]:
 
 
 def _clear(old: Path) -> None:
-    if old.is_symlink() or old.stat().st_uid != os.geteuid():
-        return
     try:
+        if old.is_symlink() or old.stat().st_uid != os.geteuid():
+            return
         with open(old / _MARK) as lock:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             sweep(old)
             shutil.rmtree(old, ignore_errors=True)
     except OSError:
-        return  # in use, or not a workspace
+        return  # in use, not a workspace, or gone meanwhile

@@ -97,13 +97,17 @@ class Workload:
             raise ServerError(f"the workload failed: {self.failure}") from self.failure
         return self.committed
 
-    def wait_for(self, committed: int, seconds: float = 30) -> None:
+    def wait_for(self, committed: int, seconds: float = 120) -> None:
         """Until this many transactions are committed."""
         deadline = time.monotonic() + seconds
         while self.committed < committed:
             if time.monotonic() > deadline or not self._thread.is_alive():
                 raise ServerError(f"the workload made {self.committed} of {committed} transactions: {self.failure}")
             time.sleep(0.01)
+
+    def wait_for_more(self, count: int) -> None:
+        """Until this many more are committed than now: whatever was done meanwhile took its time."""
+        self.wait_for(self.committed + count)
 
     def __enter__(self) -> Workload:
         return self.start()
