@@ -97,7 +97,10 @@ class _Talk(socketserver.StreamRequestHandler):
                 self._say("354 go")
                 data = b""
                 while not data.endswith(b"\r\n.\r\n"):
-                    data += self.rfile.readline()
+                    line_of_it = self.rfile.readline()
+                    if not line_of_it:
+                        return  # whoever spoke is gone
+                    data += line_of_it
                 if letters.broken:
                     self._say("554 refused because of canary-in-an-answer")
                 else:

@@ -475,9 +475,9 @@ def test_several_processes_append_and_readers_never_see_half_a_line(tmp_path: Pa
         each.start()
     reader.start()
     for each in writers:
-        each.join(60)
+        each.join(300)
     stop.set()
-    reader.join(30)
+    reader.join(300)
     assert [each.exitcode for each in writers] == [0, 0, 0, 0]
     assert problems == []
     assert Ledger(folder).verify().records == 161

@@ -11,7 +11,6 @@ import os
 import subprocess
 import sys
 import threading
-import time
 from collections.abc import Callable
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
@@ -77,7 +76,7 @@ def test_a_lock_goes_with_the_process_that_is_killed(tmp_path: Path) -> None:
     code = (
         "import sys, time; from pathlib import Path\n"
         "from ansible_collections.rspon.dbcontinuity.plugins.module_utils.locks import exclusive\n"
-        "with exclusive(Path(sys.argv[1]), 'the killed one'):\n    print('held', flush=True); time.sleep(60)\n"
+        "with exclusive(Path(sys.argv[1]), 'the killed one'):\n    print('held', flush=True); time.sleep(600)\n"
     )
     path = tmp_path / ".lock"
     holder = subprocess.Popen(
@@ -101,20 +100,22 @@ def test_a_lock_goes_with_the_process_that_is_killed(tmp_path: Path) -> None:
 
 def test_waiting_for_a_lock_ends_with_its_holder_or_with_patience(tmp_path: Path) -> None:
     path = tmp_path / ".lock"
-    held = threading.Event()
+    held, enough = threading.Event(), threading.Event()
 
     def hold() -> None:
         with exclusive(path, "first"):
             held.set()
-            time.sleep(0.5)
+            enough.wait(60)
 
     thread = threading.Thread(target=hold)
     thread.start()
-    held.wait()
+    assert held.wait(60)
     with pytest.raises(LockHeldError), exclusive(path, "impatient", wait_seconds=0.1):
         raise AssertionError("not reached")
-    with exclusive(path, "patient", wait_seconds=20):
-        pass
+    ending = threading.Timer(0.3, enough.set)
+    ending.start()
+    with exclusive(path, "patient", wait_seconds=120):
+        assert enough.is_set()
     thread.join()
 
 
@@ -495,7 +496,9 @@ def test_the_agents_last_word() -> None:
 # -- progress and actor --
 
 
-def test_progress_is_a_whole_file_at_any_time(tmp_path: Path) -> None:
+def test_progress_is_a_whole_file_at_any_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    seconds = [1000.0]
+    monkeypatch.setattr(progress, "monotonic", lambda: seconds[0])
     path = tmp_path / "progress.json"
     told = progress.Progress(path)
     told.phase("copying", 1000)
@@ -506,11 +509,12 @@ def test_progress_is_a_whole_file_at_any_time(tmp_path: Path) -> None:
         1000,
         os.getpid(),
     )
-    time.sleep(0.25)
+    seconds[0] += 0.25
     told.advance(500)
     state = json.loads(path.read_text())
     assert (state["done_bytes"], state["percent"]) == (500, 50)
     assert state["seconds_left"] >= 0
+    seconds[0] += 0.01
     told.advance(600)  # at once after the one before: not worth a file
     assert json.loads(path.read_text())["done_bytes"] == 500
     assert os.listdir(tmp_path) == ["progress.json"]

@@ -14,7 +14,9 @@ from ansible_collections.rspon.dbcontinuity.plugins.module_utils.engines.postgre
 from ansible_collections.rspon.dbcontinuity.plugins.module_utils.errors import PipelineError
 from ansible_collections.rspon.dbcontinuity.plugins.module_utils.process import Stage
 
-WRITES = 'mkdir "$1"; sleep 0.2; printf base > "$1/base.tar"; printf manifest > "$1/backup_manifest"'
+# The pipe is put there while the server begins its work: that takes longer than anything here.
+LANDS = 'mkdir "$1"; until [ -p "$1/base.tar" ]; do sleep 0.02; done'
+WRITES = LANDS + '; printf base > "$1/base.tar"; printf manifest > "$1/backup_manifest"'
 
 
 def pipes(folder: Path, script: str, *names: str) -> ArchivePipes:
@@ -46,8 +48,8 @@ def test_what_is_written_comes_through_and_nothing_stays(tmp_path: Path) -> None
     [
         ('mkdir "$1.new"; touch "$1.new/base.tar"; mv "$1.new" "$1"; sleep 5', "before pipes could be put there"),
         ("echo no such server >&2; exit 1", "no such server"),
-        ('mkdir "$1"; sleep 0.1; echo connection lost >&2; exit 1', "connection lost"),
-        ('mkdir "$1"; sleep 0.1', "ended without writing base.tar"),
+        (LANDS + "; echo connection lost >&2; exit 1", "connection lost"),
+        (LANDS, "ended without writing base.tar"),
         (WRITES + '; printf x > "$1/16400.tar"', "also wrote 16400.tar"),
         (WRITES + "; echo disk on fire >&2; exit 1", "disk on fire"),
     ],

@@ -14,6 +14,7 @@ import subprocess
 import sys
 import threading
 import time
+import traceback
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -151,10 +152,10 @@ def test_a_stalled_stage_is_ended_and_nothing_stays(tmp_path: Path, marker: str)
     begin = time.monotonic()
     with pytest.raises(PipelineError, match=r"No data came from source for 0\.5 seconds") as caught:
         write_through((sh("echo x; sleep 600", "source"), Stage(("cat",))), tmp_path / "out", stall_seconds=0.5)
-    assert time.monotonic() - begin < 10
+    assert time.monotonic() - begin < 120
     assert caught.value.details["stage"] == "source"
     assert os.listdir(tmp_path) == []
-    assert wait_until(lambda: running(marker) == [], 5)
+    assert wait_until(lambda: running(marker) == [], 60)
 
 
 def test_a_stage_that_closes_its_output_and_stays_is_ended(marker: str) -> None:
@@ -164,7 +165,7 @@ def test_a_stage_that_closes_its_output_and_stays_is_ended(marker: str) -> None:
     ):
         pipeline.output.read()
         pipeline.wait(timeout=0.5)
-    assert wait_until(lambda: running(marker) == [], 5)
+    assert wait_until(lambda: running(marker) == [], 60)
 
 
 def test_the_dead_stage_is_named_and_not_the_one_that_hangs_because_of_it(marker: str) -> None:
@@ -174,14 +175,14 @@ def test_the_dead_stage_is_named_and_not_the_one_that_hangs_because_of_it(marker
     ):
         pipeline.output.read()
         pipeline.wait(timeout=0.5)
-    assert wait_until(lambda: running(marker) == [], 5)
+    assert wait_until(lambda: running(marker) == [], 60)
 
 
 def test_leaving_early_ends_every_stage(marker: str) -> None:
     with pytest.raises(KeyboardInterrupt), Pipeline([sh("yes"), sh("cat")]):  # noqa: PT012
-        assert wait_until(lambda: len(running(marker)) >= 2, 10)
+        assert wait_until(lambda: len(running(marker)) >= 2, 60)
         raise KeyboardInterrupt
-    assert wait_until(lambda: running(marker) == [], 5)
+    assert wait_until(lambda: running(marker) == [], 60)
 
 
 def test_a_missing_program_names_its_package_and_leaves_nothing_running(tmp_path: Path, marker: str) -> None:
@@ -193,7 +194,7 @@ def test_a_missing_program_names_its_package_and_leaves_nothing_running(tmp_path
     with pytest.raises(PrerequisiteError, match="/nowhere/tool is not there or cannot be run"):
         run(Stage(("/nowhere/tool",)))
     assert os.listdir(tmp_path) == []
-    assert running(marker) == []
+    assert wait_until(lambda: running(marker) == [], 60)
 
 
 def test_a_program_that_cannot_start_ends_those_before_it(tmp_path: Path, marker: str) -> None:
@@ -202,7 +203,7 @@ def test_a_program_that_cannot_start_ends_those_before_it(tmp_path: Path, marker
     broken.chmod(0o755)
     with pytest.raises(PipelineError):
         write_through((sh("yes"), Stage((str(broken),))), tmp_path / "out")
-    assert wait_until(lambda: running(marker) == [], 5)
+    assert wait_until(lambda: running(marker) == [], 60)
 
 
 def test_the_present_folder_is_never_searched(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -238,19 +239,25 @@ def test_run_gives_output_status_and_the_end_of_stderr() -> None:
 def test_run_ends_what_takes_too_long(marker: str) -> None:
     with pytest.raises(PipelineError, match=r"0\.3 seconds"):
         run(sh("sleep 600 & sleep 600"), timeout=0.3)
-    assert wait_until(lambda: running(marker) == [], 5)
+    assert wait_until(lambda: running(marker) == [], 60)
 
 
 def test_run_is_interrupted_and_leaves_nothing(marker: str) -> None:
+    main = threading.get_ident()
+
+    def listens() -> bool:
+        # A child is seen before Popen has returned and told whom to kill.
+        names = {frame.f_code.co_name for frame, _line in traceback.walk_stack(sys._current_frames()[main])}
+        return "communicate" in names and bool(running(marker))
+
     def interrupt() -> None:
-        assert wait_until(lambda: bool(running(marker)), 5)
-        time.sleep(0.5)  # the child is seen before Popen has returned and told whom to kill
+        wait_until(listens, 120)
         os.kill(os.getpid(), signal.SIGINT)
 
     threading.Thread(target=interrupt).start()
     with pytest.raises(KeyboardInterrupt):
         run(sh("sleep 600"))
-    assert wait_until(lambda: running(marker) == [], 5)
+    assert wait_until(lambda: running(marker) == [], 60)
 
 
 def test_a_flood_of_stderr_does_not_grow_memory_and_its_end_is_kept(tmp_path: Path) -> None:
@@ -266,11 +273,11 @@ def test_a_flood_of_stderr_does_not_grow_memory_and_its_end_is_kept(tmp_path: Pa
 
 def test_stderr_that_a_grandchild_keeps_open_does_not_hang(marker: str) -> None:
     begin = time.monotonic()
-    with Pipeline([sh("sleep 20 >/dev/null & echo said >&2")]) as pipeline:
+    with Pipeline([sh("sleep 300 >/dev/null & echo said >&2")]) as pipeline:
         pipeline.output.read()
         finished = pipeline.wait()
     assert finished[0].stderr == "said\n"
-    assert time.monotonic() - begin < 15
+    assert time.monotonic() - begin < 120
     for pid in running(marker):
         os.kill(pid, signal.SIGKILL)
 
@@ -281,7 +288,7 @@ def test_a_full_disk_is_said_and_nothing_stays(small_disk: Path, marker: str) ->
         write_through((sh("head -c 50000000 /dev/urandom"), Stage(("cat",))), small_disk / "out")
     assert "Free space" in caught.value.remedy
     assert os.listdir(small_disk) == ["older"]
-    assert wait_until(lambda: running(marker) == [], 5)
+    assert wait_until(lambda: running(marker) == [], 60)
 
 
 def test_a_disk_that_fails_at_the_last_moment_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -306,11 +313,16 @@ def test_children_die_with_their_parent_that_is_killed(tmp_path: Path) -> None:
     )
     try:
         children = Path(f"/proc/{parent.pid}/task/{parent.pid}/children")
-        assert wait_until(lambda: len(children.read_text().split()) == 2, 20)
+
+        def programs() -> list[str]:
+            # Each is another program first, which asks for its parent's death to be its own.
+            return sorted(Path(f"/proc/{pid}/comm").read_text().strip() for pid in children.read_text().split())
+
+        assert wait_until(lambda: programs() == ["cat", "sleep"], 60)
         pids = [int(each) for each in children.read_text().split()]
         parent.kill()
         parent.wait()
-        assert wait_until(lambda: not any(Path(f"/proc/{pid}/exe").exists() for pid in pids), 5)
+        assert wait_until(lambda: not any(Path(f"/proc/{pid}/exe").exists() for pid in pids), 60)
     finally:
         parent.kill()
 

@@ -12,7 +12,6 @@ import signal
 import socket
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import timezone
@@ -46,6 +45,7 @@ from ansible_collections.rspon.dbcontinuity.plugins.module_utils.throwaway impor
     owner_for,
     present_user,
 )
+from demo.process import alive, wait_until
 
 ROOT = Path(__file__).parent.parent.parent
 
@@ -141,7 +141,7 @@ def pretended_server(
     program.parent.mkdir(exist_ok=True)
     code = "import socket, sys, time\n"
     code += f"s = socket.socket(socket.AF_UNIX); s.bind({listen!r}); s.listen()\n" if listen else ""
-    code += "open('/proc/self/comm', 'w').write('mariadbd'); print('up', flush=True); time.sleep(60)\n"
+    code += "open('/proc/self/comm', 'w').write('mariadbd'); print('up', flush=True); time.sleep(600)\n"
     program.write_text(code)
     process = subprocess.Popen(
         [sys.executable, str(program), *words],
@@ -250,8 +250,8 @@ def test_what_an_aborted_run_left_is_destroyed_and_recorded(tmp_path: Path, repo
         f"with claimed(Path({str(folder)!r}), Path({str(repository)!r}), 'a run') as claim:\n"
         "  with claim.work('simrs', present_user()) as work:\n"
         f"    (work / 'link').symlink_to({str(outside)!r}); (work / 'ibdata1').write_text('12345')\n"
-        "    daemon = Daemon(('sleep', '60'), work / 'log', work, {})\n"
-        "    print(daemon.pid, work.name, flush=True); time.sleep(60)\n"
+        "    daemon = Daemon(('sleep', '600'), work / 'log', work, {})\n"
+        "    print(daemon.pid, work.name, flush=True); time.sleep(600)\n"
     )
     paths = f"{ROOT / 'collections'}:{ROOT}"
     with subprocess.Popen(
@@ -265,10 +265,7 @@ def test_what_an_aborted_run_left_is_destroyed_and_recorded(tmp_path: Path, repo
         process.send_signal(signal.SIGKILL)
         process.wait()
     assert name.startswith("work-s")
-    end = time.monotonic() + 5
-    while Path(f"/proc/{child}").exists() and time.monotonic() < end:
-        time.sleep(0.01)
-    assert not Path(f"/proc/{child}").exists()  # the server died with the run
+    assert wait_until(lambda: not alive(int(child)), 60)  # the server died with the run
     assert (folder / name / "ibdata1").exists()
     with claimed(folder, repository, "test") as claim:
         assert [Path(each["path"]).name for each in claim.cleaned] == [name]
@@ -349,7 +346,7 @@ def test_the_sandbox_has_no_network_and_writes_nowhere_else(tmp_path: Path) -> N
 def test_a_daemon_that_ends_or_is_slow_says_so_with_its_log(tmp_path: Path) -> None:
     daemon = Daemon(("sh", "-c", "echo no room >&2; exit 3"), tmp_path / "log", tmp_path, {})
     with pytest.raises(PipelineError, match="ended with status 3: no room"):
-        daemon.wait_for(lambda: False, 10, "The server")
+        daemon.wait_for(lambda: False, 60, "The server")
     slow = Daemon(("sleep", "60"), tmp_path / "log2", tmp_path, {})
     with pytest.raises(PipelineError, match=r"not ready within 0.2 seconds"):
         slow.wait_for(lambda: False, 0.2, "The server")

@@ -498,7 +498,7 @@ def play(site: Site, tmp_path: Path, playbook: str, *more: str) -> tuple[int, st
         stdin=subprocess.DEVNULL,
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=300,
         check=False,
     )
     return done.returncode, done.stdout + done.stderr
