@@ -61,7 +61,7 @@ def parser() -> argparse.ArgumentParser:
     add.add_argument("--platform", choices=sorted(rootfs.SUITES), default="debian12")
     add.add_argument("--hosts", default="production,backup,nas", metavar="ROLE,…", help="roles (%(default)s)")
     add.add_argument("--disk", action="append", default=[], metavar="HOST:NAME:SIZE", help="e.g. backup1:external:2G")
-    add.add_argument("--timeout", type=float, default=180.0, metavar="S", help="for all hosts to boot (%(default)s)")
+    add.add_argument("--timeout", type=float, default=420.0, metavar="S", help="for all hosts to boot (%(default)s)")
 
     commands.add_parser("down", parents=[place], help="take a fleet down, whatever state it is in")
     add = commands.add_parser("list", help="show all fleets of this machine")
@@ -82,7 +82,7 @@ def parser() -> argparse.ArgumentParser:
         add = commands.add_parser(name, parents=[place], help=text)
         add.add_argument("host")
         if name == "start":
-            add.add_argument("--timeout", type=float, default=120.0, metavar="S")
+            add.add_argument("--timeout", type=float, default=300.0, metavar="S")
         elif name == "stop":
             add.add_argument("--hard", action="store_true", help="a power cut instead of a shutdown")
         elif name == "exec":

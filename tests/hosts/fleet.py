@@ -49,7 +49,9 @@ from .plan import (
     ssh_options,
 )
 from .system import (
+    PATIENCE_SECONDS,
     HostsError,
+    allow_watches,
     boot_id,
     cgroup_kill,
     cgroup_names,
@@ -68,6 +70,7 @@ from .system import (
 RUN_FOLDER = Path("/run/rspon-dbcontinuity-hosts")
 POWEROFF_SIGNAL = signal.SIGRTMIN + 4  # to process 1: systemd's poweroff.target
 CONSOLE_TAIL = 40
+WATCHES = 16 * SLOTS * 4  # inotify instances of as many fleets as there can be, of four hosts each
 SSH_BANNER = b"SSH-2.0"
 # With --keep-unit systemd-nspawn leaves a reboot to whoever started it, and says so with this status.
 REBOOT_LOOP = 'while "$@"; status=$?; [ "$status" -eq 133 ]; do :; done; exit "$status"'
@@ -204,7 +207,22 @@ def _loops() -> list[tuple[str, Path]]:
 def _detach_loops(unwanted: Callable[[Path], bool]) -> None:
     for device, image in _loops():
         if unwanted(image):
-            run(["losetup", "--detach", device])
+            _detach_loop(device, image)
+
+
+def _detach_loop(device: str, image: Path) -> None:
+    """Let go of an image, and wait until that is so: the kernel puts it off while a host that dies still has it open.
+
+    A device that goes by itself between two looks, because that was asked for before, is no mistake.
+    """
+    end = time.monotonic() + PATIENCE_SECONDS
+    while (device, image) in _loops():
+        run(["losetup", "--detach", device], check=False)
+        if (device, image) not in _loops():
+            return
+        if time.monotonic() > end:
+            raise HostsError(f"{device} does not let go of {image}")
+        time.sleep(0.05)
 
 
 def _take_down(slot: int, state: State) -> None:
@@ -291,6 +309,7 @@ def up(state: State, platform: str, roles: str, disks: Sequence[str], say: Say, 
         say(f"[{time.monotonic() - began:5.1f} s] {what}")
 
     layout_hosts(roles, 0)  # a mistake in the request shows before anything is built
+    allow_watches(WATCHES)
     with locked(state.lock):
         state.refuse_if_foreign()
         unit = rootfs.ensure(platform)
@@ -400,7 +419,7 @@ def start(state: State, fleet: Fleet, host: Host) -> None:
         )
 
 
-def stop(fleet: Fleet, host: Host, *, hard: bool, deadline: float = 90.0) -> None:
+def stop(fleet: Fleet, host: Host, *, hard: bool, deadline: float = 240.0) -> None:
     """Switch a host off: properly, or as if its cable had been pulled out of the wall.
 
     A host without power cannot close its connections; a killed process does. So the network goes first.
@@ -446,7 +465,7 @@ def wait_ready(state: State, host: Host, end: float) -> None:
 
 def _ssh_answers(address: str) -> bool:
     try:
-        with socket.create_connection((address, 22), timeout=2) as connection:
+        with socket.create_connection((address, 22), timeout=10) as connection:
             return connection.recv(len(SSH_BANNER)) == SSH_BANNER
     except OSError:
         return False
@@ -539,7 +558,7 @@ def detach_disk(state: State, fleet: Fleet, disk: Disk) -> None:
             run(_inside(pid, ["umount", "--lazy", point]))
         links = [f"/dev/disk/by-uuid/{disk.uuid}", f"/dev/disk/by-label/{disk.name}"]
         run(_inside(pid, ["rm", "-f", device, *links]))
-    run(["losetup", "--detach", device])
+    _detach_loop(device, state.disks / disk.image)
     _publish(state, fleet)
 
 

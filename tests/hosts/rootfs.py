@@ -17,6 +17,7 @@ import hashlib
 import json
 import os
 import shlex
+import time
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -76,6 +77,10 @@ POOL_PACKAGES = (
 )
 # They would hold dpkg's lock in the middle of a test, whenever they please.
 DISABLED_TIMERS = ("apt-daily.timer", "apt-daily-upgrade.timer")
+
+# A mirror is asked again before a build fails: by apt for each file, and as a whole after so many seconds.
+APT_PATIENCE = ('Acquire::Retries "5"', 'Acquire::http::Timeout "60"')
+BUILD_PAUSES = (10.0, 60.0)
 
 _CONTAINER_ENVIRONMENT = ("DEBIAN_FRONTEND=noninteractive", "LANG=C.UTF-8")
 
@@ -140,7 +145,9 @@ def sweep_builds(platform: str) -> None:
 
 
 def _build_machine(platform: str) -> str:
-    return f"{PREFIX}build-{platform}"
+    """Return the name of a build: of this unit in this cache, so that another clone's build is never taken for ours."""
+    place = hashlib.sha256(str(cache_folder()).encode()).hexdigest()[:6]
+    return f"{PREFIX}build-{unit_name(platform)}-{place}"
 
 
 def _build(suite: str, folder: Path, machine: str) -> None:
@@ -154,7 +161,10 @@ def _build(suite: str, folder: Path, machine: str) -> None:
 
 
 def _bootstrap(suite: str, base: Path, pool: Path, machine: str) -> None:
-    """Make the base and, while apt can reach the mirror, fetch the pool with its recommended packages."""
+    """Make the base and, while apt can reach the mirror, fetch the pool with its recommended packages.
+
+    A mirror that hiccups, or changes in between, is asked again.
+    """
     download = (
         "APT_CONFIG=$MMDEBSTRAP_APT_CONFIG apt-get --yes --quiet --download-only"
         f" -o APT::Install-Recommends=true install {shlex.join(POOL_PACKAGES)}"
@@ -165,6 +175,7 @@ def _bootstrap(suite: str, base: Path, pool: Path, machine: str) -> None:
         "--quiet",
         "--mode=root",
         "--variant=minbase",
+        *(f"--aptopt={option}" for option in APT_PATIENCE),
         f"--include={','.join(BASE_PACKAGES)}",
         f"--customize-hook={download}",
         suite,
@@ -173,7 +184,19 @@ def _bootstrap(suite: str, base: Path, pool: Path, machine: str) -> None:
         f"deb {MIRROR} {suite}-updates main",
         f"deb {SECURITY_MIRROR} {suite}-security main",
     ]
-    run(in_cgroup(machine, argv))
+    for pause in (*BUILD_PAUSES, None):
+        try:
+            run(in_cgroup(machine, argv))
+        except HostsError:
+            if pause is None:
+                raise
+            cgroup_kill(machine)
+            remove_tree(base)
+            remove_tree(pool)
+            pool.mkdir()
+            time.sleep(pause)
+        else:
+            return
 
 
 def _index(pool: Path) -> None:
@@ -189,7 +212,7 @@ def _index(pool: Path) -> None:
 def _configure(base: Path) -> None:
     """Turn the bootstrapped tree into a host that boots quietly, without the identity of any one machine."""
     identity = ("etc/machine-id", "var/lib/dbus/machine-id", "etc/hostname", "etc/resolv.conf")
-    for name in (*identity, "etc/apt/sources.list"):
+    for name in (*identity, "etc/apt/sources.list", "etc/apt/apt.conf.d/99mmdebstrap"):
         (base / name).unlink(missing_ok=True)
     for key in (base / "etc/ssh").glob("ssh_host_*"):
         key.unlink()

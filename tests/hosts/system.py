@@ -14,6 +14,9 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 CGROUP = Path("/sys/fs/cgroup")
+# For what the kernel does by itself, and at once: more than a machine under load takes.
+PATIENCE_SECONDS = 120.0
+INOTIFY_LIMIT = Path("/proc/sys/fs/inotify/max_user_instances")
 
 
 class HostsError(Exception):
@@ -45,6 +48,16 @@ def need_root_and(tools: Sequence[str]) -> None:
     if missing:
         packages = "mmdebstrap systemd-container openssh-client"
         raise HostsError(f"not installed: {', '.join(missing)} (apt install {packages})")
+
+
+def allow_watches(wanted: int, limit: Path = INOTIFY_LIMIT) -> None:
+    """Let root have so many inotify instances: a host takes about ten, and Debian's 128 end with the fourth fleet.
+
+    Beyond the limit services fail with "Too many open files", on hosts that have nothing to do with who took them.
+    """
+    with contextlib.suppress(OSError, ValueError):
+        if int(limit.read_text(encoding="ascii")) < wanted:
+            limit.write_text(f"{wanted}\n", encoding="ascii")
 
 
 def boot_id() -> str:
@@ -164,7 +177,7 @@ def in_cgroup(name: str, argv: Sequence[str | Path]) -> list[str]:
     return ["/bin/sh", "-c", script, "in-cgroup", *map(str, trees), "--", *map(str, argv)]
 
 
-def cgroup_kill(name: str, deadline: float = 30.0) -> None:
+def cgroup_kill(name: str, deadline: float = PATIENCE_SECONDS) -> None:
     """Kill all of a cgroup and remove it (killing systemd-nspawn alone leaves its container running)."""
     end = time.monotonic() + deadline
     while pids := cgroup_pids(name):
@@ -179,21 +192,22 @@ def cgroup_kill(name: str, deadline: float = 30.0) -> None:
         folders = [path for path in top.rglob("*") if path.is_dir()] if top.is_dir() else []
         for folder in [*sorted(folders, reverse=True), top]:
             with contextlib.suppress(FileNotFoundError):
-                _rmdir_busy(folder)
+                _rmdir_busy(folder, end)
 
 
-def _rmdir_busy(folder: Path) -> None:
-    """Remove a cgroup; for a moment after its last process died it is still busy."""
-    for _ in range(100):
+def _rmdir_busy(folder: Path, end: float) -> None:
+    """Remove a cgroup; for a moment after its last process died, or until somebody has waited for it, it is busy."""
+    while True:
         try:
             folder.rmdir()
-        except OSError as error:
-            if isinstance(error, FileNotFoundError):
-                return
+        except FileNotFoundError:
+            return
+        except OSError:
+            if time.monotonic() > end:
+                raise HostsError(f"{folder} stays busy") from None
             time.sleep(0.02)
         else:
             return
-    raise HostsError(f"{folder} stays busy")
 
 
 def leader(name: str) -> int | None:
