@@ -102,6 +102,24 @@ def test_two_that_are_due_at_once_wait_for_each_other_and_nothing_is_tested_twic
     assert [(each["changed"], list(each["left_out"])) for each in answers[1:]] == [(True, []), (False, ["scan"])]
 
 
+def test_a_full_backup_that_ends_meanwhile_is_tested_and_vouched_for(place: Place, tmp_path: Path) -> None:
+    """The ledger was read before it: the set is no foreign one for that."""
+    instances = []
+    for name in ("scan", "surat"):
+        (tmp_path / name).mkdir()
+        instances.append(place.files(name, tmp_path / name))
+        full(place, instances[-1])
+    made: list[str] = []
+
+    def meanwhile(name: str, _server: object) -> None:
+        if name == "scan":
+            made.append(full(place, instances[1])["set"])
+
+    answer = tried(place, tmp_path / "scratch", *instances, before_destroy=meanwhile)
+    assert answer["failed"] == []
+    assert answer["instances"]["surat"]["source"]["set"] == made[0]
+
+
 def test_a_damaged_newest_set_is_never_passed_over_for_an_older_one(place: Place, tmp_path: Path) -> None:
     (tmp_path / "scan").mkdir()
     scan = place.files("scan", tmp_path / "scan")

@@ -405,10 +405,10 @@ def test_a_full_backup_waits_for_a_cycle_that_is_under_way(site: Site, monkeypat
     thread = threading.Thread(target=back_up)
     with site.folder.log_lock():
         thread.start()
-        assert waiting.wait(30)
+        assert waiting.wait(120)
         assert not done.wait(0.5)
         assert site.folder.set_names()[2:] == []
-    thread.join(30)
+    thread.join(120)
     assert made[0]["changed"]
 
 
@@ -550,3 +550,26 @@ def test_the_ledger_is_read_and_added_to(site: Site) -> None:
         last["sequence"]
     ]
     assert ledger_info(root, head=added["head"])["holds"] is True
+
+
+def test_a_full_backup_that_ends_meanwhile_is_vouched_for(tmp_path: Path) -> None:
+    """The ledger was read before it: the set is no foreign one for that."""
+    place = make_place(tmp_path / "backup")
+    instances = []
+    for name in ("scan", "surat"):
+        (tmp_path / name).mkdir()
+        instances.append(place.files(name, tmp_path / name))
+        full_backup(FullBackupRequest(instances[-1], place.repository, place.protection), Progress())
+
+    class Meanwhile(Progress):
+        made = ""
+
+        def phase(self, name: str, expected_bytes: int = 0) -> None:
+            if not self.made:
+                request = FullBackupRequest(instances[1], place.repository, place.protection)
+                self.made = str(full_backup(request, Progress())["set"])
+
+    progress = Meanwhile()
+    answer = backup_verify(VerifyRequest(instances, place.repository, place.protection), progress)
+    assert answer["failed"] == []
+    assert progress.made in [each["set"] for each in answer["instances"]["surat"]["sets"]]

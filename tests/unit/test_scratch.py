@@ -285,6 +285,27 @@ def test_a_process_left_behind_is_named(tmp_path: Path, repository: Path) -> Non
         assert error.remedy.startswith("End it: kill ")
 
 
+def test_a_run_at_work_is_named_as_one_and_nobody_is_told_to_end_it(tmp_path: Path, repository: Path) -> None:
+    folder = tmp_path / "scratch"
+    with claimed(folder, repository, "restore test") as claim, claim.work("simrs", present_user()) as work:
+        (work / "data").mkdir()
+        with pretended_server(tmp_path, f"--datadir={work / 'data'}", cwd=work / "data"):
+            error = refused(folder, repository, "is held by restore test", LockHeldError)
+    assert error.remedy.startswith("Wait for it to end")
+
+
+def test_two_that_mark_a_new_folder_at_once_do_not_refuse_each_other(tmp_path: Path, repository: Path) -> None:
+    folder = tmp_path / "scratch"
+    folder.mkdir(mode=0o700)
+    # As the other run leaves it in the middle of that, also where the power failed then.
+    (folder / f".unfinished-4711-{scratch.MARKER}").write_text("{")
+    for _time in range(2):
+        with claimed(folder, repository, "test"):
+            pass
+    (folder / ".unfinished-4711-thesis.odt").write_text("years of work")
+    refused(folder, repository, "not its own: .unfinished-4711-thesis.odt", PrerequisiteError)
+
+
 # -- how the programs in it run --
 
 

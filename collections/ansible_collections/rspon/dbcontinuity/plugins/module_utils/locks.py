@@ -51,6 +51,23 @@ def exclusive(path: Path, activity: str, wait_seconds: float = 0.0) -> Iterator[
         os.close(descriptor)
 
 
+def refuse_held(path: Path, activity: str) -> None:
+    """Say who holds the lock *path*, where anybody does; nothing is written.
+
+    :raises LockHeldError: if it is held.
+    """
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
+    except OSError:
+        return
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        raise _held(os.pread(descriptor, 4096, 0), path, activity) from None
+    finally:
+        os.close(descriptor)
+
+
 def _held(content: bytes, path: Path, activity: str) -> LockHeldError:
     try:
         holder = json.loads(content)

@@ -25,9 +25,9 @@ from pathlib import Path
 from typing import Any
 
 from .clock import iso, utc_now
-from .durable import existing_parent, free_bytes, make_directory, read_json, write_json, writing_to
-from .errors import DamagedError, InputError, PrerequisiteError
-from .locks import exclusive
+from .durable import UNFINISHED, existing_parent, free_bytes, make_directory, read_json, write_json, writing_to
+from .errors import DamagedError, InputError, LockHeldError, PrerequisiteError
+from .locks import exclusive, refuse_held
 from .running_servers import places, users_of
 from .throwaway import Owner
 
@@ -37,6 +37,7 @@ WORK = "work-"
 # A socket's path ends up in 107 bytes; below the folder stand work-<instance>/s/.s.PGSQL.5432.lock
 LONGEST_SOCKET = 107
 SOCKET_FOLDER = "s"
+_MARKING = re.compile(rf"{re.escape(UNFINISHED)}\d+-{re.escape(MARKER)}", re.ASCII)
 _SOCKET_ROOM = len("/s/.s.PGSQL.5432.lock")
 _ELSEWHERE = "Name another folder, one that no database server uses and that is no part of the repository."
 
@@ -46,7 +47,15 @@ def check_folder(path: Path, repository: Path) -> None:
 
     :raises InputError: if the path cannot be meant.
     :raises PrerequisiteError: if a server uses it, or something else lies in it.
+    :raises LockHeldError: if that server is another run's, which is at work.
     """
+    _refuse_path(path, repository)
+    _refuse_active(path, held=False)
+    if path.exists():
+        _refuse_foreign(path)
+
+
+def _refuse_path(path: Path, repository: Path) -> None:
     if not path.is_absolute() or ".." in path.parts:
         raise InputError(
             f"The scratch folder {str(path)!r} is not an absolute path.",
@@ -69,9 +78,6 @@ def check_folder(path: Path, repository: Path) -> None:
     if related(path, kept):
         how = "is" if path == kept else "lies in" if kept in path.parents else "contains"
         raise InputError(f"The scratch folder {path} {how} the repository {kept}.", _ELSEWHERE)
-    _refuse_active(path)
-    if path.exists():
-        _refuse_foreign(path)
 
 
 def related(one: Path, other: Path) -> bool:
@@ -79,7 +85,11 @@ def related(one: Path, other: Path) -> bool:
     return one == other or other in one.parents or one in other.parents
 
 
-def _refuse_active(path: Path) -> None:
+def _refuse_active(path: Path, *, held: bool) -> None:
+    """Refuse a folder that a server uses.
+
+    :param held: whether this run has the folder's lock, so that a copy's server can only be one that was left behind.
+    """
     for place in places():
         if place.path == path or path in place.path.parents:
             how = "is" if place.path == path else "contains"
@@ -88,6 +98,8 @@ def _refuse_active(path: Path) -> None:
         else:
             continue
         if how == "contains" and _is_left_behind(path, place.path):
+            if not held:
+                refuse_held(path / LOCK, "a copy")
             raise PrerequisiteError(
                 f"The scratch folder {path} is still used by the process {place.pid} ({place.server}) of an aborted run.",
                 f"End it: kill {place.pid}. Then run again; what it left is removed.",
@@ -116,7 +128,8 @@ def _refuse_foreign(path: Path) -> None:
         raise PrerequisiteError(
             f"Others can write into the scratch folder {path}.", f"Run: chmod go-w {path} after looking who did."
         )
-    names = sorted(os.listdir(path))
+    # Another run that marks it in this moment, or was ended while it did, has put nothing into it yet.
+    names = [name for name in sorted(os.listdir(path)) if not _MARKING.fullmatch(name)]
     if not names:
         return
     if not _has_marker(path):
@@ -254,14 +267,20 @@ def claimed(path: Path, repository: Path, activity: str, wait_seconds: float = 0
     :raises InputError: see :func:`check_folder`.
     :raises LockHeldError: if another run still uses it then.
     """
-    check_folder(path, repository)
+    try:
+        check_folder(path, repository)
+    except LockHeldError:
+        if not wait_seconds:
+            raise
     make_directory(path.parent, 0o755)
-    if not path.exists():
-        with writing_to(path):
-            path.mkdir(mode=0o700)
     if not _has_marker(path):
+        with writing_to(path):
+            path.mkdir(mode=0o700, exist_ok=True)
         write_json(path / MARKER, _marker(), mode=0o600)
     with exclusive(path / LOCK, activity, wait_seconds):
+        # Once more: what was seen above may have been the other run's.
+        _refuse_active(path, held=True)
+        _refuse_foreign(path)
         with writing_to(path):
             # Servers of another user pass through; names cannot be listed, and each copy is 0700 in itself.
             path.chmod(0o711 if os.geteuid() == 0 else 0o700)

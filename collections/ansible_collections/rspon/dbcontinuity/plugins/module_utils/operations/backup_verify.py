@@ -200,6 +200,9 @@ def _prove(
     chosen = set(request.sets) or {found.id for found in good[:1]}
     sets = []
     for found in good:
+        if (folder.name, found.id) not in recorded.manifests:
+            # A full backup that ended meanwhile: what vouches for a set is recorded before the set gets its name.
+            recorded.manifests.update(_read_recorded(Repository.open(request.repository)).manifests)
         with shared_folder(found.path):
             before = len(findings)
             findings += _check_set(found, recorded.manifests.get((folder.name, found.id)), recorded.whole, progress)
