@@ -113,15 +113,17 @@ def hold(path: Path) -> Iterator[None]:
     :raises BlockingIOError: if another process does.
     """
     descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o640)
-    # Who only looks whether the lock is held has it for a moment: that is no other holder.
-    patience = time.monotonic() + 1
+    # Who only looks whether the lock is held has it for a moment: that is no other holder. Looks are counted, not
+    # seconds: a host that stood still for some would leave one look.
+    looks = 100
     try:
         while True:
             try:
                 fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 break
             except BlockingIOError:
-                if time.monotonic() > patience:
+                looks -= 1
+                if not looks:
                     raise
                 time.sleep(0.01)
         os.ftruncate(descriptor, 0)
