@@ -25,7 +25,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from ansible_collections.rspon.dbcontinuity.plugins.module_utils.instance import Instance
-from demo.process import alive, descendants, wait_until
+from demo.process import Port, alive, descendants, wait_until
 from demo.servers import MariaDBServer, ServerError
 from tests.support import AGENT_PROGRAM, Place
 
@@ -46,7 +46,7 @@ class Run:
 
     process: subprocess.Popen[str]
 
-    def result(self, timeout: float = 90) -> dict[str, Any]:
+    def result(self, timeout: float = 300) -> dict[str, Any]:
         """Wait for it; what it answered."""
         out, err = self.process.communicate(timeout=timeout)
         lines = [line for line in out.splitlines() if line.startswith("{")]
@@ -70,7 +70,7 @@ class Run:
             ]
             return bool(found)
 
-        assert wait_until(there, 30), f"no {name} below {self.pid}"
+        assert wait_until(there, 120), f"no {name} below {self.pid}"
         return found[0]
 
     def kill(self) -> None:
@@ -78,7 +78,7 @@ class Run:
         for pid in [self.pid, *descendants(self.pid)]:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
-        self.process.wait(10)
+        self.process.wait(60)
 
 
 def command_of(pid: int) -> str:
@@ -158,11 +158,16 @@ def backup_arguments(place: Place, instance: Instance, **more: Any) -> dict[str,
 
 @dataclass
 class Writer(threading.Thread):
-    """Commits row by row and remembers how long the longest commit took."""
+    """Commits row by row and remembers how long the longest commit took.
+
+    :ivar since: what was waited before this moment is not counted.
+    """
 
     server: MariaDBServer
     statement: str
     longest: float = 0.0
+    longest_of_all: float = 0.0
+    since: float = 0.0
     commits: int = 0
     failure: str = ""
     _began: float | None = None
@@ -180,7 +185,8 @@ class Writer(threading.Thread):
                 while not self._ended.is_set():
                     self._began = time.monotonic()
                     session.run(self.statement, timeout=300)
-                    self.longest = max(self.longest, time.monotonic() - self._began)
+                    self.longest = max(self.longest, self.waiting())
+                    self.longest_of_all = max(self.longest_of_all, time.monotonic() - self._began)
                     self._began = None
                     self.commits += 1
                     time.sleep(0.02)
@@ -190,15 +196,24 @@ class Writer(threading.Thread):
     def waiting(self) -> float:
         """For how long the present commit has been waiting."""
         began = self._began
-        return time.monotonic() - began if began is not None else 0.0
+        return time.monotonic() - max(began, self.since) if began is not None else 0.0
 
     def worst(self) -> float:
         """The longest wait, the present one included."""
         return max(self.longest, self.waiting())
 
+    def worst_of_all(self) -> float:
+        """The longest wait, whatever it was for."""
+        return max(self.longest_of_all, self.worst())
+
     def stop(self) -> None:
         self._ended.set()
         self.join(60)
+
+    def count_from_now(self) -> None:
+        """Forget what was waited so far."""
+        self.since = time.monotonic()
+        self.longest = 0.0
 
 
 @contextlib.contextmanager
@@ -215,7 +230,7 @@ def writers(server: MariaDBServer) -> Iterator[dict[str, Writer]]:
     for each in both.values():
         each.start()
     try:
-        assert wait_until(lambda: all(each.commits > 3 for each in both.values()), 20)
+        assert wait_until(lambda: all(each.commits > 3 for each in both.values()), 120)
         yield both
     finally:
         for each in both.values():
@@ -297,18 +312,28 @@ class PausingTool:
     def wait(self, run: Run) -> None:
         """Wait until it is at its stage."""
         reached = self.folder / "reached"
-        assert wait_until(lambda: reached.exists() or run.process.poll() is not None, 60), "the stage was never reached"
+        assert wait_until(lambda: reached.exists() or run.process.poll() is not None, 300), (
+            "the stage was never reached"
+        )
         assert reached.exists(), f"the stage was never reached: {run.result()}"
 
-    def go_on(self) -> None:
+    def go_on(self, both: Mapping[str, Writer] | None = None) -> None:
+        """Let it go on.
+
+        :param both: what these have waited so far was this pause, not the backup; from now on it counts. The backup's
+            guard learns only now, too, that the stage has come.
+        """
+        for each in (both or {}).values():
+            each.count_from_now()
         (self.folder / "go").touch()
 
 
-def drain(stream: IO[bytes], until: Path, seconds: float = 60) -> None:
+def drain(stream: IO[bytes], until: Path, seconds: float = 300) -> None:
     """Read and throw away until a file is there."""
     os.set_blocking(stream.fileno(), False)
     deadline = time.monotonic() + seconds
-    while not until.exists() and time.monotonic() < deadline:
+    while not until.exists():
+        assert time.monotonic() < deadline, f"{until} did not come"
         if not stream.read(1 << 20):
             time.sleep(0.005)
 
@@ -359,9 +384,8 @@ def ssh_server(
     command = f"/usr/bin/env PATH={path}:/usr/sbin:/usr/bin:/sbin:/bin {program} --config {config}"
     key = (folder / "client.pub").read_text()
     (folder / "authorized_keys").write_text(f'restrict,command="{command}" {key}')
-    with socket.socket() as free:
-        free.bind((address, 0))
-        port = int(free.getsockname()[1])
+    reserved = Port()  # below the ports of outgoing connections, and no other test's: nobody takes it before sshd does
+    port = reserved.number
     (folder / "known_hosts").write_text(f"[{address}]:{port} {(folder / 'host.pub').read_text()}")
     (folder / "sshd_config").write_text(
         f"ListenAddress {address}\nPort {port}\nHostKey {folder / 'host'}\nPidFile none\nUsePAM no\nStrictModes no\n"
@@ -375,18 +399,19 @@ def ssh_server(
         )
     server = SshServer(folder, address, port, process)
     try:
-        assert wait_until(lambda: _answers(address, port), 10), (folder / "log").read_text()
+        assert wait_until(lambda: _answers(address, port), 60), (folder / "log").read_text()
         yield server
     finally:
         for pid in [process.pid, *descendants(process.pid)]:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
         process.wait()
+        reserved.release()
 
 
 def _answers(address: str, port: int) -> bool:
     try:
-        with socket.create_connection((address, port), timeout=1) as connection:
+        with socket.create_connection((address, port), timeout=10) as connection:
             return connection.recv(4) == b"SSH-"
     except OSError:
         return False
@@ -408,7 +433,11 @@ class Link:
 @contextlib.contextmanager
 def link(folder: Path) -> Iterator[Link]:
     """Lay a cable (198.51.100.248/30, a documentation range); its ``ssh`` goes through it."""
-    number = os.getpid() % 10000
+    for old in Path("/run/netns").glob("dbcf[0-9]*"):
+        if not alive(int(old.name[4:])):  # of an aborted run: its end of the cable has the same address
+            subprocess.run(["ip", "link", "del", f"dbcfa{old.name[4:]}"], check=False, capture_output=True)
+            subprocess.run(["ip", "netns", "del", old.name], check=False)
+    number = os.getpid()
     name, device, peer = f"dbcf{number}", f"dbcfa{number}", f"dbcfb{number}"
     subprocess.run(["ip", "netns", "add", name], check=True)
     try:

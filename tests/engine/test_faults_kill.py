@@ -138,8 +138,8 @@ def test_a_backup_killed_in_the_middle(
             assert answer["failed"]
             assert why in answer["msg"]
         else:
-            run.process.wait(60)
-        assert wait_until(lambda: backups_running(tool) == [], 10), "a backup tool is left"
+            run.process.wait(300)
+        assert wait_until(lambda: backups_running(tool) == [], 120), "a backup tool is left"
     if act is kill_server:
         server.start()
     assert listed(place) == []
@@ -205,10 +205,10 @@ def test_a_cycle_killed_in_the_middle(server: MariaDBServer, place: Place, tmp_p
     (tools / "zstd").chmod(0o755)
     arguments = cycle_arguments(place, instance)
     with started("log_cycle", arguments, path=str(tools)) as run:
-        assert wait_until(lambda: (tools / "reached").exists(), 60)
+        assert wait_until(lambda: (tools / "reached").exists(), 300)
         if who == "module":
             run.process.kill()
-            run.process.wait(10)
+            run.process.wait(60)
         else:
             server.kill9()
         (tools / "go").touch()
@@ -250,12 +250,12 @@ def test_a_repository_that_fills_up_in_the_middle(server: MariaDBServer, place: 
                 while True:
                     stream.write(b"x" * 1_000_000)
                     stream.flush()
-            tool.go_on()
+            tool.go_on(both)
             answer = run.result()
             assert answer["failed"]
             assert "is full" in answer["msg"] or "No space left" in answer["msg"]
             assert "Free space" in answer["remedy"]
-            assert wait_until(lambda: backups_running(tool) == [], 10)
+            assert wait_until(lambda: backups_running(tool) == [], 120)
             assert all(each.worst() < LONGEST_WAIT for each in both.values())
             assert all(each.failure == "" for each in both.values())
         folder = Repository.open(small).instance("simrs")

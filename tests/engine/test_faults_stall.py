@@ -5,6 +5,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import functools
 import os
 import signal
 import subprocess
@@ -63,13 +65,21 @@ def server() -> Iterator[MariaDBServer]:
 def add_to_the_log_table(server: MariaDBServer) -> None:
     """Give the next stage 40 MB to copy, more than all buffers of a pipeline hold."""
     with (server.datadir / "mysql" / "general_log.CSV").open("ab") as stream:
-        for _ in range(40):
-            text = os.urandom(500_000).hex()
-            stream.write(f'"2026-09-19 12:00:00.000000","root[root] @ localhost []",1,1,"Query","{text}"\n'.encode())
+        stream.writelines(log_lines())
+
+
+@functools.cache
+def log_lines() -> list[bytes]:
+    """40 lines of a megabyte that cannot be compressed; made once, for they are added while commits wait."""
+    begin = b'"2026-09-19 12:00:00.000000","root[root] @ localhost []",1,1,"Query","'
+    return [begin + os.urandom(500_000).hex().encode() + b'"\n' for _ in range(40)]
 
 
 @pytest.fixture
-def place(tmp_path: Path) -> Place:
+def place(tmp_path: Path, server: MariaDBServer) -> Place:
+    # What earlier tests added to the log table would be copied again, while MyISAM's writers wait for it.
+    server.query("TRUNCATE TABLE mysql.general_log")
+    add_to_the_log_table(server)
     return make_place(tmp_path / "backup")
 
 
@@ -98,13 +108,12 @@ def test_with_the_bare_tool_a_stalled_reader_holds_up_every_commit(server: Maria
         try:
             drain(backup.stdout, tool.folder / "reached")  # from here on nobody reads
             add_to_the_log_table(server)
-            tool.go_on()
-            assert wait_until(lambda: both["InnoDB"].waiting() > 6, 20), both
-            assert both["MyISAM"].waiting() > 6
+            tool.go_on(both)
+            assert wait_until(lambda: all(each.waiting() > 6 for each in both.values()), 120), both
         finally:
             os.killpg(backup.pid, signal.SIGKILL)
             backup.wait()
-        assert wait_until(lambda: both["InnoDB"].waiting() < 1 and both["MyISAM"].waiting() < 1, 10)
+        assert wait_until(lambda: both["InnoDB"].waiting() < 1 and both["MyISAM"].waiting() < 1, 120)
 
 
 @pytest.mark.parametrize(
@@ -117,19 +126,20 @@ def test_a_stopped_reader_never_holds_up_a_commit(server: MariaDBServer, place: 
     tool = PausingTool.make(STAGES[stage])
     with writers(server) as both, started("full_backup", arguments, path=str(tool.folder)) as run:
         tool.wait(run)
+        stalled_at = time.monotonic()
         add_to_the_log_table(server)
         pid = run.child({"agent": AGENT_PROGRAM.name}.get(victim, victim))
         os.kill(pid, signal.SIGSTOP)
-        tool.go_on()
-        stalled_at = time.monotonic()
-        assert wait_until(lambda: backups_running(tool) == [], 25), "the backup was not ended"
+        tool.go_on(both)
+        assert wait_until(lambda: backups_running(tool) == [], 120), "the backup was not ended"
         assert time.monotonic() - stalled_at > 5, "it did not stall: there was too little to copy"
-        assert wait_until(lambda: all(each.waiting() < 1 for each in both.values()), 10)
+        assert wait_until(lambda: all(each.waiting() < 1 for each in both.values()), 120)
         assert {name: each.worst() < LONGEST_WAIT for name, each in both.items()} == {"InnoDB": True, "MyISAM": True}
         # The stage was met: what it blocks did wait.
-        assert both["InnoDB"].worst() > 3 or stage != "BLOCK_COMMIT"
-        assert both["MyISAM"].worst() > 3 or stage == "InnoDB"
-        os.kill(pid, signal.SIGCONT)
+        assert both["InnoDB"].worst_of_all() > 3 or stage != "BLOCK_COMMIT"
+        assert both["MyISAM"].worst_of_all() > 3 or stage == "InnoDB"
+        with contextlib.suppress(ProcessLookupError):  # the module may have ended it by now
+            os.kill(pid, signal.SIGCONT)
         answer = run.result()
         assert all(each.failure == "" for each in both.values())
     assert answer["failed"]
@@ -150,10 +160,10 @@ def test_a_stopped_module_holds_up_nothing(server: MariaDBServer, place: Place) 
         tool.wait(run)
         add_to_the_log_table(server)
         os.kill(run.pid, signal.SIGSTOP)
-        tool.go_on()
+        tool.go_on(both)
         # The last program of the pipeline writes the file itself: no byte waits for the module.
-        assert wait_until(lambda: backups_running(tool) == [], 25)
-        assert wait_until(lambda: all(each.waiting() < 1 for each in both.values()), 10)
+        assert wait_until(lambda: backups_running(tool) == [], 120)
+        assert wait_until(lambda: all(each.waiting() < 1 for each in both.values()), 120)
         assert all(each.worst() < LONGEST_WAIT for each in both.values())
         assert sets(place) == []
         os.kill(run.pid, signal.SIGCONT)
@@ -180,18 +190,18 @@ def test_a_reader_that_trickles_is_held_to_the_commit_guard(server: MariaDBServe
         with writers(server) as both:
             drain(agent.stdout, tool.folder / "reached")
             add_to_the_log_table(server)
-            tool.go_on()
-            deadline = time.monotonic() + 40
+            tool.go_on(both)
+            deadline = time.monotonic() + 120
             while backups_running(tool) and time.monotonic() < deadline:
                 agent.stdout.read(65536)
                 time.sleep(2)
-            assert wait_until(lambda: all(each.waiting() < 1 for each in both.values()), 10)
+            assert wait_until(lambda: all(each.waiting() < 1 for each in both.values()), 120)
             assert both["InnoDB"].worst() < LONGEST_WAIT
-            assert both["InnoDB"].worst() > 3, "the stage was missed"
+            assert both["InnoDB"].worst_of_all() > 3, "the stage was missed"
         os.set_blocking(agent.stdout.fileno(), True)
         agent.stdout.read()
         assert b"commits on production were blocked for 10 seconds" in agent.stderr.read()
-        assert agent.wait(30) == 1
+        assert agent.wait(120) == 1
     finally:
         agent.kill()
         agent.wait()
@@ -210,12 +220,13 @@ def test_over_ssh_a_stopped_client_never_holds_up_a_commit(server: MariaDBServer
         add_to_the_log_table(server)
         client = run.child("ssh")
         os.kill(client, signal.SIGSTOP)
-        tool.go_on()
-        assert wait_until(lambda: backups_running(tool) == [], 25), "the backup was not ended"
-        assert wait_until(lambda: all(each.waiting() < 1 for each in both.values()), 10)
+        tool.go_on(both)
+        assert wait_until(lambda: backups_running(tool) == [], 120), "the backup was not ended"
+        assert wait_until(lambda: all(each.waiting() < 1 for each in both.values()), 120)
         assert all(each.worst() < LONGEST_WAIT for each in both.values())
-        assert both["InnoDB"].worst() > 3
-        os.kill(client, signal.SIGCONT)
+        assert both["InnoDB"].worst_of_all() > 3
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(client, signal.SIGCONT)
         assert run.result()["failed"]
     assert sets(place) == []
 
@@ -232,14 +243,14 @@ def test_a_link_that_is_cut_never_holds_up_a_commit(server: MariaDBServer, place
         tool.wait(run)
         add_to_the_log_table(server)
         cable.cut()
-        tool.go_on()
+        tool.go_on(both)
         began = time.monotonic()
-        assert wait_until(lambda: backups_running(tool) == [], 25), "the backup was not ended"
-        assert wait_until(lambda: all(each.waiting() < 1 for each in both.values()), 10)
+        assert wait_until(lambda: backups_running(tool) == [], 120), "the backup was not ended"
+        assert wait_until(lambda: all(each.waiting() < 1 for each in both.values()), 120)
         assert all(each.worst() < LONGEST_WAIT for each in both.values())
-        assert both["InnoDB"].worst() > 3
+        assert both["InnoDB"].worst_of_all() > 3
         answer = run.result()
-        assert time.monotonic() - began < 40
+        assert time.monotonic() - began < 80  # not for as long as TCP would wait, which is many minutes
     assert answer["failed"]
     assert "without saying that its data are whole" in answer["msg"]
     assert sets(place) == []
@@ -277,7 +288,7 @@ def test_over_ssh_everything_works_databases_and_folders(server: MariaDBServer, 
             asked.stdin.write(os.fsencode(path) + b"\0")
             asked.stdin.flush()
             time.sleep(0.5)
-        archived, said = asked.communicate(timeout=30)
+        archived, said = asked.communicate(timeout=300)
         assert b'"ok": true' in said, said
         assert archived.count(b"ustar") >= 3
         # A host key that is not the pinned one.
@@ -296,7 +307,7 @@ def test_an_agent_that_is_killed_leaves_no_tool_behind(server: MariaDBServer, pl
         tool.wait(run)
         assert backups_running(tool) != []
         os.kill(run.child(AGENT_PROGRAM.name), signal.SIGKILL)
-        assert wait_until(lambda: backups_running(tool) == [], 5)
+        assert wait_until(lambda: backups_running(tool) == [], 60)
         answer = run.result()
     assert answer["failed"]
     assert "without saying that its data are whole" in answer["msg"]
