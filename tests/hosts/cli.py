@@ -62,6 +62,9 @@ def parser() -> argparse.ArgumentParser:
     add.add_argument("--hosts", default="production,backup,nas", metavar="ROLE,…", help="roles (%(default)s)")
     add.add_argument("--disk", action="append", default=[], metavar="HOST:NAME:SIZE", help="e.g. backup1:external:2G")
     add.add_argument("--timeout", type=float, default=420.0, metavar="S", help="for all hosts to boot (%(default)s)")
+    add.add_argument(
+        "--owner", type=Path, metavar="DIR", help="sweep the fleet once this folder is gone, e.g. a clone's"
+    )
 
     commands.add_parser("down", parents=[place], help="take a fleet down, whatever state it is in")
     add = commands.add_parser("list", help="show all fleets of this machine")
@@ -103,7 +106,7 @@ def _state(options: argparse.Namespace) -> fleets.State:
 
 def _up(options: argparse.Namespace) -> None:
     state = _state(options)
-    fleets.up(state, options.platform, options.hosts, options.disk, _say, options.timeout)
+    fleets.up(state, options.platform, options.hosts, options.disk, _say, options.timeout, options.owner)
     files = {
         "state": state.folder,
         "inventory": state.inventory,

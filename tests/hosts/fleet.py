@@ -147,6 +147,14 @@ def slots() -> dict[int, State]:
     return found
 
 
+def _owner(slot: int) -> Path | None:
+    """Return the folder that a slot's fleet was brought up for, None where none was named."""
+    with contextlib.suppress(FileNotFoundError, ValueError):
+        named = json.loads(_slot_file(slot).read_text(encoding="utf-8")).get("owner")
+        return Path(named) if named else None
+    return None
+
+
 def _ssh_options(state: State, fleet: Fleet) -> list[str]:
     control_path = f"{RUN_FOLDER}/{PREFIX}{fleet.slot}-%h-%r.ssh"
     return ssh_options(str(state.key), str(state.known_hosts), control_path)
@@ -259,7 +267,7 @@ def sweep(say: Say, *, everything: bool = False) -> None:
 def _sweep_locked(say: Say, *, everything: bool = False) -> None:
     now = boot_id()
     for slot, state in slots().items():
-        reason = _why_dead(state, now)
+        reason = _why_dead(state, now, _owner(slot))
         if everything and reason is None and not is_locked(state.lock):
             reason = "asked to"
         if reason is not None:
@@ -274,7 +282,7 @@ def _sweep_locked(say: Say, *, everything: bool = False) -> None:
     _detach_loops(lambda image: not any(image.is_relative_to(folder) for folder in folders))
 
 
-def _why_dead(state: State, now: str) -> str | None:
+def _why_dead(state: State, now: str, owner: Path | None) -> str | None:
     """Tell why a fleet counts as dead, or None for a living one."""
     if is_locked(state.lock):  # somebody is at work on it
         return None
@@ -286,6 +294,8 @@ def _why_dead(state: State, now: str) -> str | None:
         return "the machine was restarted since"
     if not fleet.ready:
         return "its start was never finished"
+    if owner is not None and not owner.exists():
+        return f"{owner}, which it was brought up for, is gone"
     return None
 
 
@@ -301,8 +311,19 @@ def _slot_leavings(slot: int) -> bool:
 # --- bringing up ---
 
 
-def up(state: State, platform: str, roles: str, disks: Sequence[str], say: Say, timeout: float) -> Fleet:
-    """Bring up a fleet; one that is already in this state folder is taken down first."""
+def up(
+    state: State,
+    platform: str,
+    roles: str,
+    disks: Sequence[str],
+    say: Say,
+    timeout: float,
+    owner: Path | None = None,
+) -> Fleet:
+    """Bring up a fleet; one that is already in this state folder is taken down first.
+
+    :param owner: a clone's folder; once that is gone, the fleet counts as left behind.
+    """
     began = time.monotonic()
 
     def tell(what: str) -> None:
@@ -317,7 +338,7 @@ def up(state: State, platform: str, roles: str, disks: Sequence[str], say: Say, 
         with locked(RUN_FOLDER / "lock"):
             _down_locked(state)
             _sweep_locked(tell)
-            fleet = _claim(state, platform, roles, disks, unit)
+            fleet = _claim(state, platform, roles, disks, unit, owner)
         _make_key(state)
         for host in fleet.hosts:
             _make_host(state, fleet, host, unit)
@@ -337,7 +358,9 @@ def up(state: State, platform: str, roles: str, disks: Sequence[str], say: Say, 
     return fleet
 
 
-def _claim(state: State, platform: str, roles: str, disks: Sequence[str], unit: rootfs.Rootfs) -> Fleet:
+def _claim(
+    state: State, platform: str, roles: str, disks: Sequence[str], unit: rootfs.Rootfs, owner: Path | None
+) -> Fleet:
     """Take a free slot, record it before anything of it exists, and make its bridge."""
     slot = free_slot(list(slots()), _foreign_networks())
     hosts = layout_hosts(roles, slot)
@@ -351,7 +374,8 @@ def _claim(state: State, platform: str, roles: str, disks: Sequence[str], unit: 
     )
     state.folder.mkdir(parents=True, exist_ok=True)
     state.save(fleet)
-    write_file(_slot_file(slot), json.dumps({"state": str(state.folder)}) + "\n")
+    record = {"state": str(state.folder), **({"owner": str(owner.resolve())} if owner is not None else {})}
+    write_file(_slot_file(slot), json.dumps(record) + "\n")
     run(["ip", "link", "add", fleet.bridge, "type", "bridge"])
     run(["ip", "address", "add", bridge_address(slot), "dev", fleet.bridge])
     run(["ip", "link", "set", fleet.bridge, "up"])

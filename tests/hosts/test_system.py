@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import threading
 import time
@@ -13,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from tests.hosts import fleet, rootfs, system
+from tests.hosts.plan import Fleet
 from tests.hosts.system import HostsError, run
 
 
@@ -38,6 +40,23 @@ def test_a_cgroup_that_never_ends_being_busy_is_named(tmp_path: Path) -> None:
     (tmp_path / "busy/child").mkdir(parents=True)
     with pytest.raises(HostsError, match="stays busy"):
         system._rmdir_busy(tmp_path / "busy", time.monotonic() + 0.1)
+
+
+def test_a_fleet_whose_clone_is_gone_counts_as_left_behind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(fleet, "RUN_FOLDER", tmp_path / "run")
+    clone = tmp_path / "clone"
+    clone.mkdir()
+    state = fleet.State(tmp_path / "state")
+    state.folder.mkdir()
+    now = system.boot_id()
+    state.save(Fleet(platform="debian12", slot=0, rootfs="/r", boot_id=now, hosts=(), ready=True))
+    slot = tmp_path / "run/slot-0.json"
+    system.write_file(slot, json.dumps({"state": str(state.folder), "owner": str(clone)}))
+    assert fleet._why_dead(state, now, fleet._owner(0)) is None
+    clone.rmdir()
+    assert "is gone" in str(fleet._why_dead(state, now, fleet._owner(0)))
+    system.write_file(slot, json.dumps({"state": str(state.folder)}))
+    assert fleet._why_dead(state, now, fleet._owner(0)) is None
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="loop devices are root's")
