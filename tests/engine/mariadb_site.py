@@ -107,7 +107,7 @@ class Site:
             self.server.query(f"PURGE BINARY LOGS TO '{self.current()}'")
             return len(self.server.query("SHOW BINARY LOGS")) == 1
 
-        assert wait_until(purged, 10)
+        assert wait_until(purged, 120)
 
     def cycle(self, **more: Any) -> dict[str, Any]:
         """Run a cycle; this instance's result."""
