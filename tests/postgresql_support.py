@@ -16,7 +16,10 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
+from ansible_collections.rspon.dbcontinuity.plugins.module_utils.engines.postgresql.client import PostgreSQLClient
+from ansible_collections.rspon.dbcontinuity.plugins.module_utils.engines.postgresql.state import server_state
 from ansible_collections.rspon.dbcontinuity.plugins.module_utils.engines.registry import engine_for
+from ansible_collections.rspon.dbcontinuity.plugins.module_utils.errors import ContinuityError
 from ansible_collections.rspon.dbcontinuity.plugins.module_utils.instance import Instance
 from ansible_collections.rspon.dbcontinuity.plugins.module_utils.operations.full_backup import (
     FullBackupRequest,
@@ -28,7 +31,7 @@ from ansible_collections.rspon.dbcontinuity.plugins.module_utils.operations.log_
 )
 from ansible_collections.rspon.dbcontinuity.plugins.module_utils.progress import Progress
 from ansible_collections.rspon.dbcontinuity.plugins.module_utils.repository import Repository
-from demo.process import owner
+from demo.process import owner, wait_until
 from demo.servers import PostgreSQLServer
 from tests.support import Place
 
@@ -86,9 +89,13 @@ def cycle(place: Place, one: Instance, **changes: Any) -> dict[str, Any]:
 
 
 class Receiver:
-    """Runs what the engine says a receiver is, one connection."""
+    """Runs what the engine says a receiver is, one connection.
+
+    The server's word counts for whether it is there: it learns of both beginning and end a moment later.
+    """
 
     def __init__(self, place: Place, one: Instance) -> None:
+        self._one = one
         self._staging = Repository.open(place.repository).instance(one.name).staging
         self._staging.mkdir(parents=True, exist_ok=True)
         receiver = engine_for(one).receiver()
@@ -106,7 +113,16 @@ class Receiver:
             env={"PATH": os.environ["PATH"], "LC_ALL": "C.UTF-8", **self._program["environment"]},
             stderr=subprocess.DEVNULL,
         )
+        # A cycle that comes before it is connected says so, and is right.
+        wait_until(lambda: not self.running or self._connected(), 120)
         return self
+
+    def _connected(self) -> bool:
+        try:
+            slot = server_state(PostgreSQLClient(self._one), self._one.name).slot
+        except ContinuityError:  # the server is down
+            return False
+        return slot is not None and slot.active
 
     @property
     def running(self) -> bool:
@@ -115,8 +131,9 @@ class Receiver:
     def stop(self, number: int = signal.SIGINT) -> None:
         if self._process is not None:
             self._process.send_signal(number)
-            self._process.wait(20)
+            self._process.wait(60)
             self._process = None
+            wait_until(lambda: not self._connected(), 120)
 
     def __enter__(self) -> Receiver:
         return self.start()
@@ -188,7 +205,7 @@ def scratch(data: Path, port: int, **settings: str) -> Iterator[Callable[[str], 
         return done.stdout.strip()
 
     try:
-        end = time.monotonic() + 40
+        end = time.monotonic() + 120
         while True:
             try:
                 if ask("SELECT pg_is_in_recovery()") == "f":
@@ -205,7 +222,7 @@ def scratch(data: Path, port: int, **settings: str) -> Iterator[Callable[[str], 
     finally:
         if process.poll() is None:
             process.send_signal(signal.SIGINT)
-            process.wait(30)
+            process.wait(60)
 
 
 def decoded(place: Place, archive: Path, target: Path) -> Path:

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import subprocess
@@ -36,6 +37,7 @@ from ansible_collections.rspon.dbcontinuity.plugins.module_utils.progress import
 from ansible_collections.rspon.dbcontinuity.plugins.module_utils.repository import Repository
 from demo.clients import PostgreSQLClient
 from demo.compare import compare
+from demo.process import descendants, wait_until
 from demo.sample import load
 from demo.servers import PostgreSQLServer, workspace
 from tests.postgresql_support import backup, instance, restore, scratch, write_service
@@ -60,7 +62,7 @@ def place(tmp_path: Path) -> Place:
 def nothing_left(server: PostgreSQLServer, place: Place, name: str = "simrs") -> None:
     """Nobody may find half a set, nor may the server hold anything for a backup that is gone."""
     assert Repository.open(place.repository).instance(name).set_names() == []
-    end = time.monotonic() + 20
+    end = time.monotonic() + 120
     asked = "SELECT count(*) FROM pg_replication_slots WHERE slot_name LIKE 'dbcontinuity_backup%'"
     senders = "SELECT count(*) FROM pg_stat_replication"
     while (server.value(asked), server.value(senders)) != ("0", "0"):
@@ -147,7 +149,7 @@ def test_a_stream_that_is_not_what_the_server_sent_is_no_backup(
 
 # Stands in for pg_basebackup: runs the real one with pipes of its own, and spoils base.tar on the way.
 _ALTERING = """#!{python}
-import os, subprocess, sys, threading, time
+import os, stat, subprocess, sys, time
 fault = "{fault}"
 words = sys.argv[1:]
 target = next(w for w in words if w.startswith("--pgdata=")).split("=", 1)[1]
@@ -155,7 +157,12 @@ own = target + "-real"
 words = [w.replace("--pgdata=" + target, "--pgdata=" + own) for w in words]
 status = subprocess.run(["/usr/lib/postgresql/15/bin/pg_basebackup", *words]).returncode
 os.mkdir(target)
-time.sleep(0.3)
+for name in os.listdir(own):  # the backup puts a pipe there for each archive as soon as it sees the folder
+    pipe = os.path.join(target, name)
+    for _wait in range(12000 if name.endswith(".tar") else 0):
+        if os.path.exists(pipe) and stat.S_ISFIFO(os.stat(pipe).st_mode):
+            break
+        time.sleep(0.01)
 for name in sorted(os.listdir(own)):
     data = open(os.path.join(own, name), "rb").read()
     if name == "base.tar":
@@ -210,7 +217,7 @@ def test_a_database_that_lets_the_account_not_in_is_a_problem(server: PostgreSQL
         assert not inspection.problems
         assert any("rahasia" in each for each in inspection.warnings)
     finally:
-        server.query("DROP DATABASE rahasia")
+        server.query("DROP DATABASE rahasia WITH (FORCE)")  # whoever looked into it may still be on the way out
 
 
 def test_bad_access_is_said_with_the_file_and_never_the_secret(server: PostgreSQLServer, place: Place) -> None:
@@ -246,8 +253,9 @@ def test_bad_access_is_said_with_the_file_and_never_the_secret(server: PostgreSQ
 
 
 _RUN = """
-import sys
+import os, sys
 sys.path[:0] = [{root!r}, {root!r} + "/collections"]
+os.environ["PATH"] = {tools!r} + ":" + os.environ["PATH"]
 from pathlib import Path
 from tests.postgresql_support import backup
 from tests.support import Place
@@ -257,14 +265,30 @@ backup(place, Instance(name="simrs", engine="postgresql", credentials=place.root
 """
 
 
+# Stands before zstd: with the base backup it takes a first piece, and the rest only when it is told to go on.
+_HALTING = """#!/bin/bash
+compgen -G '{full}/.unfinished-*/base.tar*' > /dev/null || exec /usr/bin/zstd "$@"
+{{
+    head -c 100000
+    touch {tools}/reached
+    while [ ! -e {tools}/go ]; do sleep 0.05; done
+    exec cat
+}} | /usr/bin/zstd "$@"
+"""
+
+
 @contextmanager
 def slow_run(server: PostgreSQLServer, place: Place) -> Iterator[subprocess.Popen[bytes]]:
-    """A backup in a process of its own, caught while data flow."""
-    program = _RUN.format(root=str(ROOT), place=str(place.root))
+    """A backup in a process of its own, held while data flow; it goes on at the end of the block."""
+    tools = place.root / "tools"
+    tools.mkdir()
+    (tools / "zstd").write_text(_HALTING.format(full=place.repository / "simrs/full", tools=tools))
+    (tools / "zstd").chmod(0o755)
+    program = _RUN.format(root=str(ROOT), place=str(place.root), tools=str(tools))
     process = subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
     try:
-        end = time.monotonic() + 30
-        while not list((place.repository / "simrs/full").glob(".unfinished-*/base.tar*")):
+        end = time.monotonic() + 300
+        while not (tools / "reached").exists():
             assert time.monotonic() < end
             assert process.poll() is None, process.stderr and process.stderr.read().decode()
             time.sleep(0.005)
@@ -273,11 +297,7 @@ def slow_run(server: PostgreSQLServer, place: Place) -> Iterator[subprocess.Pope
         if process.poll() is None:
             process.kill()
         process.wait()
-
-
-def children(pid: int) -> list[int]:
-    found = [int(each) for each in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
-    return found + [deeper for each in found for deeper in children(each)]
+        (tools / "go").touch()
 
 
 @pytest.fixture(scope="module")
@@ -305,7 +325,8 @@ def test_a_server_that_dies_leaves_no_set(place: Place) -> None:
         one = instance(place, "simrs", server)
         with slow_run(server, place) as process:
             server.kill9()
-            process.wait(60)
+            (place.root / "tools" / "go").touch()
+            process.wait(300)
             assert process.returncode
         assert Repository.open(place.repository).instance("simrs").set_names() == []
         server.start()
@@ -316,9 +337,11 @@ def test_a_reader_that_stalls_holds_up_no_commit(server: PostgreSQLServer, place
     instance(place, "simrs", server)
     server.query("CREATE TABLE IF NOT EXISTS tulis (i int)")
     with slow_run(server, place) as process:
-        stopped = children(process.pid)
+        stopped = descendants(process.pid)
+        assert stopped
         for pid in stopped:
-            os.kill(pid, signal.SIGSTOP)
+            with contextlib.suppress(ProcessLookupError):  # such as the halting script's sleep
+                os.kill(pid, signal.SIGSTOP)
         try:
             slowest = 0.0
             for number in range(20):
@@ -326,11 +349,12 @@ def test_a_reader_that_stalls_holds_up_no_commit(server: PostgreSQLServer, place
                 server.query(f"INSERT INTO tulis VALUES ({number})")  # noqa: S608 - a number
                 slowest = max(slowest, time.monotonic() - began)
             server.query("CHECKPOINT")
-            assert slowest < 5
+            assert slowest < 15
         finally:
             process.kill()
             for pid in stopped:
-                os.kill(pid, signal.SIGCONT)
+                with contextlib.suppress(ProcessLookupError):  # it died with its parent
+                    os.kill(pid, signal.SIGCONT)
     nothing_left(server, place)
 
 
@@ -341,13 +365,15 @@ def test_what_is_worth_knowing_is_warned_of(server: PostgreSQLServer, place: Pla
     assert path is not None
     path.write_text(path.read_text().replace("verify-full", "require"))
     server.query("ALTER SYSTEM SET max_slot_wal_keep_size = -1")
+    before = server.value("SHOW max_slot_wal_keep_size")
     server.query("SELECT pg_reload_conf()")
-    time.sleep(0.3)
+    assert wait_until(lambda: server.value("SHOW max_slot_wal_keep_size") == "-1", 120)
     try:
         text = " ".join(engine_for(one).inspect().warnings)
     finally:
         server.query("ALTER SYSTEM RESET ALL; ")
         server.query("SELECT pg_reload_conf()")
+        assert wait_until(lambda: server.value("SHOW max_slot_wal_keep_size") == before, 120)
         server.query("DROP TABLE antri")
     for words in ("antri", "not verified", "max_slot_wal_keep_size", "checksums are off", "No receiver"):
         assert words in text, words
