@@ -21,7 +21,7 @@ from demo.clients import MariaDBClient
 from demo.servers import MariaDBServer, workspace
 from tests.restore_support import codes, cycle, full, tried
 from tests.support import make_place
-from tests.targets_support import History, Step, Town, early_in_a_second, written
+from tests.targets_support import IN_ONE_SECOND, History, Step, Town, written
 
 pytestmark = pytest.mark.engine
 
@@ -37,9 +37,8 @@ def town() -> Iterator[Town]:
         instance = place.mariadb("simrs", server)
 
         def step(name: str, number: int) -> None:
-            early_in_a_second()
             gtid, seconds = server.query(
-                f"INSERT INTO rs.catat VALUES ({number}); SELECT @@last_gtid, UNIX_TIMESTAMP()"  # noqa: S608
+                f"{IN_ONE_SECOND}; INSERT INTO rs.catat VALUES ({number}); SELECT @@last_gtid, UNIX_TIMESTAMP()"  # noqa: S608
             )[-1]
             at = datetime.fromtimestamp(int(seconds or 0), timezone.utc)
             history.add(Step(name, str(gtid), at, str(server.value(STATE))))

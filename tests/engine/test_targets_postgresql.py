@@ -27,6 +27,7 @@ from ansible_collections.rspon.dbcontinuity.plugins.module_utils.operations.back
 from ansible_collections.rspon.dbcontinuity.plugins.module_utils.process import write_through
 from ansible_collections.rspon.dbcontinuity.plugins.module_utils.repository import Repository
 from demo.clients import PostgreSQLClient
+from demo.process import wait_until
 from demo.servers import PostgreSQLServer, workspace
 from tests.postgresql_support import Receiver
 from tests.postgresql_support import instance as make_instance
@@ -340,13 +341,20 @@ def test_the_newest_log_of_a_busy_server_ends_inside_a_record(monkeypatch: pytes
         server.query("CREATE TABLE catat (id int PRIMARY KEY, isi text)")
         place = make_place(folder / "backup")
         instance = make_instance(place, "simrs", server)
-        with Receiver(place, instance):
+        with Receiver(place, instance) as receiver:
             full(place, instance)
             monkeypatch.setattr(WalChain, "rotate", lambda *_: False)
+
+            def received() -> bool:
+                # In the log's newest segment, or at its end: all before it are closed.
+                name = str(server.value("SELECT pg_walfile_name(pg_current_wal_insert_lsn())"))
+                return any((receiver.folder / f"{name}{end}").exists() for end in ("", ".partial"))
+
             for number in range(24):
                 server.query(
                     f"INSERT INTO catat SELECT {number} * 1000 + n, repeat(md5(n::text), 60) FROM generate_series(1, 1000) n"  # noqa: S608
                 )
+            assert wait_until(received, 60)
             cycle(place, instance)
             lineage = Repository.open(place.repository).instance("simrs").current_lineage()
             head = lineage.head() if lineage else None
@@ -367,6 +375,7 @@ def test_the_newest_log_of_a_busy_server_ends_inside_a_record(monkeypatch: pytes
                 session.run(
                     "BEGIN; INSERT INTO catat SELECT 100000 + n, repeat(md5(n::text), 60) FROM generate_series(1, 20000) n"
                 )
+                assert wait_until(received, 60)
                 cycle(place, instance)
                 answer = tried(place, folder / "scratch", instance, before_destroy=look)
             assert answer["failed"] == [], said(answer)
