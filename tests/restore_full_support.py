@@ -43,7 +43,7 @@ def allow_restore(place: Place, name: str, server: Server, **more: Any) -> None:
     """Let the restore agent act on a private server."""
     path = place.root / "agent" / f"{name}.json"
     config: dict[str, Any] = json.loads(path.read_text()) if path.exists() else {"engine": server.engine}
-    settings = {**restore_settings(server, place.root / "state"), "timeout_seconds": 40, **more}
+    settings = {**restore_settings(server, place.root / "state"), "timeout_seconds": 120, **more}
     path.write_text(json.dumps({**config, "run_as": server.owner.name, "restore": settings}))
 
 

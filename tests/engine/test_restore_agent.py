@@ -252,11 +252,21 @@ def test_another_restore_does_not_begin_on_half_exchanged_data(site: Site, when:
 
 
 def test_the_exchange_goes_on_when_its_caller_is_killed(site: Site) -> None:
+    go_on = site.server.base / "go-on"
+    stop = f"until [ -e '{go_on}' ]; do sleep 0.05; done; exec mariadb-admin --no-defaults --socket='{site.server.socket}' shutdown"
+    allow_restore(site.place, "simrs", site.server, stop=["sh", "-c", stop])
     run = site.begin()
     caller = subprocess.Popen(site.channel.argv("swap", "simrs", run), stdout=subprocess.PIPE, stderr=subprocess.PIPE)
-    assert wait_until(lambda: site.journal()["phase"] in ("stopping", "moving"), 10, pause=0.005)
-    caller.kill()
-    caller.communicate()
+    try:
+        assert wait_until(lambda: site.journal()["phase"] == "stopping", 60)
+        caller.kill()
+        caller.wait()
+        assert site.says() == "old"  # the exchange is before it, not behind
+    finally:
+        go_on.touch()
+        caller.kill()
+        caller.communicate()
+        allow_restore(site.place, "simrs", site.server)
     assert site.channel.swap(SIMRS, run)["parts"]["data"]["path"] == str(site.server.datadir)
     assert site.says() == "new"
 
@@ -430,7 +440,7 @@ def test_a_data_directory_that_is_a_mount_point_has_its_content_moved(site: Site
             assert [name for name in os.listdir(site.server.datadir) if "dbcontinuity" in name] == []
     finally:
         site.server.stop()
-        for _attempt in range(50):
+        for _attempt in range(300):
             if subprocess.run(["umount", str(site.server.datadir)], check=False).returncode == 0:
                 break
             time.sleep(0.1)
