@@ -74,7 +74,9 @@ class Run:
         return found[0]
 
     def kill(self) -> None:
-        """End it the hard way."""
+        """End it the hard way, if it has not ended: its number may be another's by now."""
+        if self.process.poll() is not None:
+            return
         for pid in [self.pid, *descendants(self.pid)]:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)

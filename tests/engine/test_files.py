@@ -127,7 +127,7 @@ def test_a_cycle_under_way_is_waited_for_where_that_is_asked(place: Place, docum
     def other() -> None:
         with Repository.open(place.repository).instance("scan").log_lock("another cycle"):
             held.set()
-            released.wait(20)
+            released.wait(300)
 
     def asked(wait_seconds: float) -> dict[str, Any]:
         request = LogCycleRequest([instance], place.repository, place.protection, wait_seconds=wait_seconds)
@@ -136,11 +136,11 @@ def test_a_cycle_under_way_is_waited_for_where_that_is_asked(place: Place, docum
 
     thread = threading.Thread(target=other)
     thread.start()
-    assert held.wait(10)
+    assert held.wait(120)
     try:
         at_once = asked(0)
         threading.Timer(1, released.set).start()
-        assert asked(30)["result"] in ("good", "idle")
+        assert asked(120)["result"] in ("good", "idle")
     finally:
         released.set()
         thread.join()

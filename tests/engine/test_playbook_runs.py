@@ -11,11 +11,14 @@ import re
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
+from datetime import datetime, timedelta
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
+from zoneinfo import ZoneInfo
 
 import ansible_runner
 import pytest
@@ -71,7 +74,7 @@ class Site:
 
     def played(self, name: str, *more: str, **environment: str) -> str:
         process = self.play(name, *more, **environment)
-        out, _none = process.communicate(timeout=180)
+        out, _none = process.communicate(timeout=900)
         assert process.returncode == 0, out
         return out
 
@@ -88,6 +91,8 @@ def site(server: MariaDBServer, tmp_path: Path) -> Site:
     words.append((place.root / "operations.key").read_text().splitlines()[-1])
     assert len(words) == 3
     inventory = tmp_path / "hosts.yml"
+    # Half a week from now: no test runs across the beginning of a slot.
+    far = (datetime.now(ZoneInfo("Asia/Jakarta")) + timedelta(days=3)).strftime("%A")
     variables: dict[str, Any] = {
         "ansible_connection": "local",
         "ansible_python_interpreter": sys.executable,
@@ -95,7 +100,7 @@ def site(server: MariaDBServer, tmp_path: Path) -> Site:
         "dbc_repository": str(place.repository),
         "dbc_recipients": list(place.protection.recipients),
         "dbc_identity_file": str(place.root / "operations.key"),
-        "dbc_schedule": {"full_backup": {"day": "Saturday", "start": "12:00", "end": "12:30"}},
+        "dbc_schedule": {"full_backup": {"day": far, "start": "12:00", "end": "12:30"}},
         "dbc_instances": {
             "simrs": {
                 "host": "this_machine",
@@ -119,18 +124,19 @@ def recap(out: str, host: str = "this_machine") -> dict[str, int]:
 def test_the_sampler_finds_what_is_planted() -> None:
     planted = "canary-kJ83hsQ"
     for argv, environment, where in (
-        (["sleep", "5", "0", "--", planted], {}, "cmdline of "),
-        (["sleep", "5"], {"MYSQL_PWD": planted}, "environ of "),
+        (["sh", planted], {}, "cmdline of "),
+        (["sleep", "600"], {"MYSQL_PWD": planted}, "environ of "),
     ):
         with sampling([planted]) as sampler:
             child = subprocess.Popen(
-                ["/bin/sh", "-c", 'sleep 5; exit 0 "$@"', *argv] if not environment else argv,
+                ["/bin/sh", "-c", 'sleep 600; exit 0 "$@"', *argv] if not environment else argv,
                 env={**os.environ, **environment},
+                start_new_session=True,
             )
             try:
-                assert wait_until(lambda: any(each.startswith(where) for each in sampler.found), 5)  # noqa: B023
+                assert wait_until(lambda: any(each.startswith(where) for each in sampler.found), 120)  # noqa: B023
             finally:
-                child.kill()
+                os.killpg(child.pid, signal.SIGKILL)
                 child.wait()
 
 
@@ -231,21 +237,33 @@ def test_a_second_run_changes_nothing_and_check_mode_tells_the_truth(site: Site)
     assert {path: path.stat().st_mtime_ns for path in site.place.repository.rglob("*")} == files
 
 
-def test_progress_is_shown_while_a_backup_is_under_way(site: Site) -> None:
+def test_progress_is_shown_while_a_backup_is_under_way(site: Site, tmp_path: Path) -> None:
     tool = PausingTool.make(COPYING)
-    playing = site.play("full_backup", path=str(tool.folder))
+    remote = tmp_path / "remote"  # other playbooks of this machine have their own
+    playing = site.play("full_backup", path=str(tool.folder), ANSIBLE_REMOTE_TMP=str(remote))
+    lines: list[str] = []
+    reader = threading.Thread(target=lambda: lines.extend(iter(_pipe(playing).readline, "")))
+    reader.start()
     try:
-        assert wait_until((tool.folder / "reached").exists, 60)
-        time.sleep(4)
+        assert wait_until((tool.folder / "reached").exists, 300)
+        assert wait_until(lambda: any("... simrs backup.mbstream:" in line for line in list(lines)), 120), lines
+        assert list(remote.glob("*/progress.json")) != []
         tool.go_on()
-        out, _none = playing.communicate(timeout=120)
+        playing.wait(900)
     finally:
         playing.kill()
+        reader.join()
+    out = "".join(lines)
     assert playing.returncode == 0, out
     shown = [line for line in out.splitlines() if line.strip().startswith("... simrs backup.mbstream:")]
     assert shown, out
     assert re.search(r"\d+(\.\d)? (B|KiB|MiB)", shown[-1])
-    assert list(Path("/root/.ansible/tmp").glob("*/progress.json")) == []
+    assert list(remote.glob("*/progress.json")) == []
+
+
+def _pipe(playing: subprocess.Popen[str]) -> IO[str]:
+    assert playing.stdout is not None
+    return playing.stdout
 
 
 def test_progress_stays_out_of_what_a_machine_reads(site: Site) -> None:
@@ -254,10 +272,10 @@ def test_progress_stays_out_of_what_a_machine_reads(site: Site) -> None:
     tool = PausingTool.make(COPYING)
     playing = site.play("full_backup", path=str(tool.folder), ANSIBLE_STDOUT_CALLBACK="ansible.posix.json")
     try:
-        assert wait_until((tool.folder / "reached").exists, 60)
+        assert wait_until((tool.folder / "reached").exists, 300)
         time.sleep(3)
         tool.go_on()
-        out, _none = playing.communicate(timeout=120)
+        out, _none = playing.communicate(timeout=900)
     finally:
         playing.kill()
     assert json.loads(out)["stats"]["this_machine"]["failures"] == 0
@@ -267,14 +285,14 @@ def test_an_interrupted_playbook_ends_the_backup_behind_it(site: Site) -> None:
     tool = PausingTool.make(COPYING)
     playing = site.play("full_backup", path=str(tool.folder))
     try:
-        assert wait_until((tool.folder / "reached").exists, 60)
+        assert wait_until((tool.folder / "reached").exists, 300)
         time.sleep(3)
         os.killpg(playing.pid, signal.SIGINT)
-        playing.communicate(timeout=60)
+        playing.communicate(timeout=300)
     finally:
         playing.kill()
     try:
-        assert wait_until(lambda: backups_running(tool) == [], 20)
+        assert wait_until(lambda: backups_running(tool) == [], 120)
     finally:
         tool.go_on()
     folder = Repository.open(site.place.repository).instance("simrs")
@@ -286,5 +304,5 @@ def test_an_interrupted_playbook_ends_the_backup_behind_it(site: Site) -> None:
         ]
         return kinds == [("started", None), ("finished", "failed")]
 
-    assert wait_until(recorded, 20)
+    assert wait_until(recorded, 120)
     assert os.listdir(folder.full) == []
