@@ -47,6 +47,7 @@ def town() -> Iterator[Town]:
         time.sleep(1.1)
         for number in range(1, 11):
             server.query(f"INSERT INTO rs.catat VALUES ({number})")  # noqa: S608
+        time.sleep(1.1)
         step("old", 11)
         time.sleep(1.1)
         step("old, lost", 12)
@@ -59,6 +60,7 @@ def town() -> Iterator[Town]:
         time.sleep(1.1)
         for number in range(101, 113):
             server.query(f"INSERT INTO rs.catat VALUES ({number})")  # noqa: S608
+        time.sleep(1.1)  # alone in its second
         step("new", 113)
         cycle(place, instance)
         yield Town(place, instance, folder / "scratch", history)
