@@ -68,7 +68,7 @@ def test_two_that_are_due_at_once_wait_for_each_other_and_nothing_is_tested_twic
     scan, folder = place.files("scan", tmp_path / "scan"), tmp_path / "scratch"
     full(place, scan)
     request = RestoreTestRequest(
-        [scan], place.repository, place.protection, folder, untested=True, wait_seconds=60, run="new"
+        [scan], place.repository, place.protection, folder, untested=True, wait_seconds=300, run="new"
     )
     answers: list[dict[str, Any]] = []
     waiting = threading.Thread(target=lambda: answers.append(restore_test(request, Progress())))
@@ -78,7 +78,7 @@ def test_two_that_are_due_at_once_wait_for_each_other_and_nothing_is_tested_twic
         waiting.start()
         waiting.join(1)
         assert waiting.is_alive()
-    waiting.join(60)
+    waiting.join(300)
     assert [(each["changed"], each["failed"], list(each["instances"])) for each in answers] == [(True, [], ["scan"])]
 
     full(place, scan)
@@ -87,18 +87,18 @@ def test_two_that_are_due_at_once_wait_for_each_other_and_nothing_is_tested_twic
 
     def look(_name: str, _server: object) -> None:
         held.set()
-        going.wait(60)
+        going.wait(300)
 
     weekly = RestoreTestRequest([scan], place.repository, place.protection, folder, before_destroy=look, run="weekly")
     first = threading.Thread(target=lambda: answers.append(restore_test(weekly, Progress())))
     first.start()
-    assert held.wait(60)
+    assert held.wait(300)
     other.start()
     other.join(1)
     assert other.is_alive()
     going.set()
-    first.join(60)
-    other.join(60)
+    first.join(300)
+    other.join(300)
     assert [(each["changed"], list(each["left_out"])) for each in answers[1:]] == [(True, []), (False, ["scan"])]
 
 
