@@ -13,7 +13,9 @@ JSON, and lets SSH in again, whatever happened.
 
 from __future__ import annotations
 
+import fcntl
 import json
+import os
 import subprocess
 import sys
 import time
@@ -21,7 +23,10 @@ from pathlib import Path
 from typing import Any
 
 PROGRAM = ("/usr/bin/python3", "-I", "/opt/dbcontinuity/current/dbcontinuity_run.py")
-LONGEST_SECONDS = 240.0
+LONGEST_SECONDS = 600.0
+BEGINS_SECONDS = 120.0
+MIDDLE_SECONDS = 3.0
+REPOSITORY = Path("/etc/dbcontinuity/repository")
 
 
 def asked(*words: str) -> tuple[int, str]:
@@ -46,6 +51,40 @@ def waited(unit: str, wanted: str, until: float) -> bool:
     return True
 
 
+def began(unit: str, until: float) -> bool:
+    """Wait for the first words of a unit's present run: it has its lock by then."""
+    run = state(unit, "InvocationID")
+    words = ("journalctl", "--output=cat", f"_SYSTEMD_INVOCATION_ID={run}", "--grep= begins")
+    while asked(*words)[0] != 0:
+        if time.time() > until:
+            return False
+        time.sleep(0.2)
+    return True
+
+
+def ledger_is_free() -> bool:
+    """Tell whether nobody holds the ledger at this moment."""
+    descriptor = os.open(Path(REPOSITORY.read_text(encoding="utf-8").strip(), "ledger/.lock"), os.O_RDONLY)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    finally:
+        os.close(descriptor)
+    return True
+
+
+def hold(unit: str) -> tuple[int, str]:
+    """Freeze a unit; not while it holds the ledger for a moment, since then nobody could write there."""
+    until = time.time() + BEGINS_SECONDS
+    while True:
+        held = asked("systemctl", "freeze", unit)
+        if held[0] != 0 or ledger_is_free() or time.time() > until:
+            return held
+        asked("systemctl", "thaw", unit)
+        time.sleep(0.2)
+
+
 def watch(activity: str, moment: float) -> dict[str, Any]:
     """Wait for the timer's run, hold it, and look at what goes on beside it."""
     unit = f"dbcontinuity-{activity.replace('_', '-')}.service"
@@ -53,11 +92,11 @@ def watch(activity: str, moment: float) -> dict[str, Any]:
     if time.time() > moment:
         saw["past"] = waited(unit, "inactive", time.time() + LONGEST_SECONDS)
         asked("systemctl", "start", unit)
-    saw["came"] = waited(unit, "active", max(moment, time.time()) + 30)
+    until = max(moment, time.time()) + BEGINS_SECONDS
+    saw["came"] = waited(unit, "active", until) and began(unit, until)
     saw["came_seconds"] = round(time.time() - moment, 1)
-    # The journal's first words of the run: it has its lock by then.
-    time.sleep(3)
-    saw["held"] = asked("systemctl", "freeze", unit)
+    time.sleep(MIDDLE_SECONDS)  # not to see it begin, but to hold it in the middle
+    saw["held"] = hold(unit)
     try:
         saw["cycle"] = asked("systemctl", "start", "--wait", "dbcontinuity-log-cycle.service")
         saw["again"] = asked(*PROGRAM, activity)
@@ -74,9 +113,13 @@ def main(activity: str, moment: float, result: Path) -> None:
     sockets = [each for each in ("ssh.socket", "ssh.service") if state(each) == "active"]
     asked("systemctl", "stop", *sockets)
     saw: dict[str, Any] = {}
+    since = int(time.time()) + 1
     try:
         saw = watch(activity, moment)
     finally:
+        saw["since"] = max(since, int(moment))
+        # Whole seconds, as the journal is asked: what comes in this very one is no longer looked at.
+        saw["until"] = int(time.time())
         result.write_text(json.dumps(saw), encoding="utf-8")
         asked("systemctl", "start", *sockets)
 
