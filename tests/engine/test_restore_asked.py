@@ -18,6 +18,7 @@ import pexpect
 import pytest
 
 from ansible_collections.rspon.dbcontinuity.plugins.module_utils.repository import Repository
+from demo.process import wait_until
 from demo.servers import MariaDBServer, workspace
 from tests.restore_full_support import HEAD, allow_restore, channel, siblings
 from tests.restore_support import full
@@ -47,6 +48,15 @@ INSTRUCTION = {
 }
 
 
+def waits(pid: int) -> bool:
+    """Return whether the playbook reads the terminal now: what was typed before it began to, it throws away."""
+    try:
+        flags = Path(f"/proc/{pid}/fdinfo/0").read_text().split("flags:")[1].split()[0]
+    except OSError:
+        return True  # it ended: whoever waits for its words says so
+    return bool(int(flags, 8) & os.O_NONBLOCK)
+
+
 @dataclass
 class Site:
     """A backup host that is this machine, as an inventory, and the server that it is about."""
@@ -65,7 +75,7 @@ class Site:
             cwd=str(ROOT),
             env={**os.environ, "LC_ALL": "C.UTF-8", "ANSIBLE_NOCOLOR": "1", "TERM": "dumb"},
             encoding="utf-8",
-            timeout=90,
+            timeout=300,
             dimensions=(50, 400),
         )
         shown = question = ""
@@ -73,8 +83,10 @@ class Site:
             for question, answer in answers.items():
                 child.expect_exact(question)
                 shown += child.before + question
-                child.expect(":\r?\n")  # until it waits
+                child.expect(":\r?\n")
                 shown += child.before
+                if not wait_until(lambda: waits(child.pid), 120):
+                    pytest.fail(f"{question!r} takes no answer: {shown}")
                 child.send(f"{answer}\r")
             child.expect(pexpect.EOF)
             shown += child.before

@@ -82,11 +82,11 @@ def site() -> Iterator[Site]:
         server.query("ALTER SYSTEM SET work_mem = '7MB'")
         server.query("ALTER SYSTEM SET recovery_target_timeline = 'current'")
         with shipped(place, instance) as streaming:
-            assert wait_until(streaming, 20)
+            assert wait_until(streaming, 120)
             with Workload(server, folder / "journal", rate=60) as work:
                 work.wait_for(20)
                 full(place, instance)
-                work.wait_for(60)
+                work.wait_for_more(40)
             cycle(place, instance)
             yield Site(server, place, instance, folder / "scratch", streaming)
 
@@ -127,7 +127,7 @@ def test_then_the_log_flows_again_and_a_full_backup_begins_a_new_history(site: S
     said = answer["instances"]["simrs"]
     assert said["result"] == "broken"
     assert [each["code"] for each in said["findings"]] == ["restored"]
-    assert wait_until(lambda: site.server.value("SELECT active FROM pg_replication_slots") == "t", 90)
+    assert wait_until(lambda: site.server.value("SELECT active FROM pg_replication_slots") == "t", 120)
     full(site.place, site.instance)
     site.commit("baru")
     cycle(site.place, site.instance)
@@ -143,7 +143,7 @@ def test_to_one_transaction_of_several_in_the_same_second(site: Site) -> None:
     assert site.notes() == ["baru", "transaksi 1", "transaksi 2"]
     assert answer["resolved"]["after"]
     assert site.timeline == "00000003"
-    assert wait_until(lambda: site.server.value("SELECT active FROM pg_replication_slots") == "t", 90)
+    assert wait_until(lambda: site.server.value("SELECT active FROM pg_replication_slots") == "t", 120)
     full(site.place, site.instance)
 
 
@@ -160,7 +160,7 @@ def test_a_moment_on_either_side_of_a_restore_stays_recoverable(site: Site) -> N
     assert "transaksi 3" not in site.notes()
     assert "zaman baru" in site.notes()
     assert site.timeline == "00000005"
-    assert wait_until(lambda: site.server.value("SELECT active FROM pg_replication_slots") == "t", 90)
+    assert wait_until(lambda: site.server.value("SELECT active FROM pg_replication_slots") == "t", 120)
     full(site.place, site.instance)
     site.commit("terakhir")
     cycle(site.place, site.instance)
@@ -199,19 +199,19 @@ def test_new_data_that_fail_leave_production_and_its_tablespace_on_the_old(
 
 
 def test_the_stream_brings_back_what_no_cycle_has_fetched_from_a_production_that_is_gone(site: Site) -> None:
-    assert wait_until(lambda: site.server.value("SELECT active FROM pg_replication_slots") == "t", 90)
+    assert wait_until(lambda: site.server.value("SELECT active FROM pg_replication_slots") == "t", 120)
     full(site.place, site.instance)
     cycle(site.place, site.instance)
     site.commit("hanya di aliran 1")
     wanted = site.commit("hanya di aliran 2")
     received = "SELECT bool_and(flush_lsn >= '{}') FROM pg_stat_replication WHERE application_name LIKE 'dbcontinuity%'"
-    assert wait_until(lambda: site.server.value(received.format(wanted)) == "t", 30)
+    assert wait_until(lambda: site.server.value(received.format(wanted)) == "t", 120)
     site.server.kill9()
     (site.server.datadir / "global" / "pg_control").unlink()
     answer = site.restored()
     assert answer["source"]["unproven"].startswith(f"{answer['resolved']['position']} of ")
     assert {"hanya di aliran 1", "hanya di aliran 2"} <= set(site.notes())
-    assert wait_until(lambda: site.server.value("SELECT active FROM pg_replication_slots") == "t", 90)
+    assert wait_until(lambda: site.server.value("SELECT active FROM pg_replication_slots") == "t", 120)
     full(site.place, site.instance)
 
 
@@ -222,6 +222,7 @@ def test_a_log_that_lay_elsewhere_comes_back_inside_and_the_plan_says_so(site: S
     wal.rename(elsewhere)
     wal.symlink_to(elsewhere)
     site.server.start()
+    assert wait_until(lambda: site.server.value("SELECT active FROM pg_replication_slots") == "t", 120)
     made = plan(order(site.place, site.instance, site.scratch, record=""))["plan"]
     assert any(f"pg_wal is a link to {elsewhere}" in each for each in made["remarks"])
     site.restored()
