@@ -5,10 +5,11 @@
 
 from __future__ import annotations
 
+import contextlib
+import ctypes
 import os
 import signal
 import threading
-import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -30,6 +31,7 @@ from ansible_collections.rspon.dbcontinuity.plugins.module_utils.repository impo
 from ansible_collections.rspon.dbcontinuity.plugins.module_utils.scope import parse_all
 from ansible_collections.rspon.dbcontinuity.plugins.module_utils.scratch import claimed
 from ansible_collections.rspon.dbcontinuity.plugins.module_utils.throwaway import Sandbox, owner_for, present_user
+from demo.process import descendants, wait_until
 from demo.server import Server
 from tests.support import Place
 
@@ -102,6 +104,7 @@ class Writer:
 
     def __enter__(self) -> Writer:
         self._thread.start()
+        assert wait_until(lambda: self.done > 0 or self.failure is not None, 60)
         return self
 
     def __exit__(
@@ -114,15 +117,42 @@ class Writer:
             assert self.done > 0
 
 
-def in_a_process_that_dies(work: Callable[[], object]) -> None:
-    """Do work in a process of its own that kills itself in the middle, and wait until nothing of it runs."""
-    child = os.fork()
-    if not child:
-        try:
-            work()
-        finally:
-            os._exit(1)
-    _pid, status = os.waitpid(child, 0)
-    assert os.WIFSIGNALED(status), os.waitstatus_to_exitcode(status)
-    assert os.WTERMSIG(status) == signal.SIGKILL
-    time.sleep(2)  # the client reads its input to the end, and the server rolls back
+_PR_SET_CHILD_SUBREAPER = 36
+# Others' sessions: what the killed process began is over, or rolled back, when none is left.
+_SESSIONS = {
+    "mariadb": "SELECT COUNT(*) FROM information_schema.PROCESSLIST WHERE ID <> CONNECTION_ID() AND HOST <> ''"
+    " AND COMMAND <> 'Daemon'",
+    "postgresql": "SELECT count(*) FROM pg_stat_activity WHERE backend_type = 'client backend' AND pid <> pg_backend_pid()",
+}
+
+
+def in_a_process_that_dies(work: Callable[[], object], server: Server) -> None:
+    """Do work in a process of its own that kills itself in the middle, and wait until nothing of it runs.
+
+    Its client reads its input to the end, and the server rolls back: both take their time.
+    """
+    library = ctypes.CDLL(None, use_errno=True)
+    assert library.prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) == 0  # what it leaves behind becomes our child
+    before = set(descendants(os.getpid()))
+    try:
+        child = os.fork()
+        if not child:
+            try:
+                work()
+            finally:
+                os._exit(1)
+        _pid, status = os.waitpid(child, 0)
+        assert os.WIFSIGNALED(status), os.waitstatus_to_exitcode(status)
+        assert os.WTERMSIG(status) == signal.SIGKILL
+
+        def ended() -> bool:
+            left = set(descendants(os.getpid())) - before
+            for pid in left:
+                with contextlib.suppress(ChildProcessError):
+                    os.waitpid(pid, os.WNOHANG)
+            return not left
+
+        assert wait_until(ended, 120)
+    finally:
+        library.prctl(_PR_SET_CHILD_SUBREAPER, 0, 0, 0, 0)
+    assert wait_until(lambda: server.value(_SESSIONS[server.engine]) == "0", 120)

@@ -362,7 +362,7 @@ def test_killed_in_the_middle_leaves_the_table_as_it_was(site: Site, monkeypatch
     with site.copy() as server, monkeypatch.context() as patch:
         # The events are applied, and the transaction is about to be ended.
         patch.setattr(exchange, "mark", lambda *_: os.kill(os.getpid(), signal.SIGKILL))
-        in_a_process_that_dies(lambda: site.restored(server, "table:simrs.kunjungan"))
+        in_a_process_that_dies(lambda: site.restored(server, "table:simrs.kunjungan"), site.server)
     site.same_as(before)
 
     def crash(*_arguments: object) -> str:
@@ -414,7 +414,7 @@ def test_a_swap_that_fails_or_is_killed_goes_back(site: Site, monkeypatch: pytes
             site.same_as(before)
         with monkeypatch.context() as patch:
             patch.setattr(dumps, "views_of", lambda *_: os.kill(os.getpid(), signal.SIGKILL))
-            in_a_process_that_dies(lambda: site.restored(server, "database:simrs"))
+            in_a_process_that_dies(lambda: site.restored(server, "database:simrs"), site.server)
         assert undo_partial(site.request(["database:simrs"]))["database"] == "simrs"
         site.same_as(before)
         # It dies between the first and the second of a table's triggers, whose order counts.

@@ -358,7 +358,7 @@ def test_killed_in_the_middle_leaves_the_table_as_it_was(site: Site, monkeypatch
         with monkeypatch.context() as patch:
             # The rows are exchanged, and the foreign keys are about to be looked at.
             patch.setattr(exchange, "mark", lambda *_: os.kill(os.getpid(), signal.SIGKILL))
-            in_a_process_that_dies(lambda: site.restored(server, "table:simrs.simrs.kunjungan"))
+            in_a_process_that_dies(lambda: site.restored(server, "table:simrs.simrs.kunjungan"), site.server)
         site.same_as(before)
 
         def crash(*_arguments: object) -> str:
