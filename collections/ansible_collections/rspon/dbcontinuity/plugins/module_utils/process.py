@@ -16,6 +16,7 @@ import fcntl
 import hashlib
 import os
 import re
+import select
 import shutil
 import signal
 import subprocess
@@ -34,7 +35,8 @@ BUFFER_BYTES = 1024 * 1024
 STDERR_KEPT_BYTES = 256 * 1024
 _F_SETPIPE_SZ = 1031  # fcntl.F_SETPIPE_SZ, which Python 3.9 does not name
 _WRITE_BACK_EVERY_BYTES = 32 * 1024 * 1024
-_FOLLOW_SECONDS = 0.01
+_FOLLOW_SECONDS = 0.04
+_POLL_SECONDS = 0.01
 _REPORT_SECONDS = 0.5
 # In the words of C's library and of Go's (age).
 _NO_ROOM = re.compile(r"no space left on device|disk quota exceeded", re.IGNORECASE)
@@ -309,10 +311,19 @@ class Pipeline:
             raise AssertionError("the pipeline was not started, or writes into a file")
         return stream
 
-    @property
-    def ended(self) -> bool:
-        """Return whether the last program has ended."""
-        return self._processes[-1].poll() is not None
+    def ended_within(self, seconds: float) -> bool:
+        """Wait for the last program's end, for so long at most; return whether it has ended."""
+        process = self._processes[-1]
+        try:
+            descriptor = os.pidfd_open(process.pid)
+        except (AttributeError, OSError):  # a C library or kernel without it, or a sandbox that forbids it
+            sleep(min(seconds, _POLL_SECONDS))
+        else:
+            try:
+                select.select([descriptor], [], [], seconds)
+            finally:
+                os.close(descriptor)
+        return process.poll() is not None
 
     def kill(self) -> None:
         """Kill every stage that still runs, and wait for it."""
@@ -377,10 +388,7 @@ def write_through(
     follower = _Follower(descriptor, on_progress)
     try:
         with Pipeline(stages, stdin, sink=descriptor) as pipeline:
-            pause = 0.001
-            while not pipeline.ended:
-                sleep(pause)
-                pause = min(_FOLLOW_SECONDS, 1.5 * pause)
+            while not pipeline.ended_within(_FOLLOW_SECONDS):
                 if follower.catch_up() > stall_seconds:
                     pipeline.kill()
                     raise PipelineError(

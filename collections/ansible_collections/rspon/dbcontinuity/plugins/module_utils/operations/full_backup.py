@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, Optional
 
 from ..actor import describe_actor
-from ..clock import iso, utc_now
+from ..clock import clock_synchronised, iso, utc_now
 from ..codec import Protection, check_protection, encode_stages, layers, suffix
 from ..durable import UNFINISHED, free_bytes, fsync_directory, make_directory, writing_to
 from ..engines.base import BackupFacts, Engine, Inspection
@@ -73,6 +73,7 @@ def full_backup(request: FullBackupRequest, progress: Progress) -> dict[str, Any
     try:
         with ThreadPoolExecutor(1) as beside:
             protected = beside.submit(check_protection, request.protection)
+            beside.submit(clock_synchronised)  # asked for by the first record; the answer is kept
             inspection = engine.inspect()
         inspection.require_no_problems()
         protected.result()
