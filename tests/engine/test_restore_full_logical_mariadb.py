@@ -17,8 +17,10 @@ import pytest
 from ansible_collections.rspon.dbcontinuity.plugins.module_utils import restore_run
 from ansible_collections.rspon.dbcontinuity.plugins.module_utils.channel import Channel
 from ansible_collections.rspon.dbcontinuity.plugins.module_utils.clock import parse_moment
+from ansible_collections.rspon.dbcontinuity.plugins.module_utils.codec import Protection
 from ansible_collections.rspon.dbcontinuity.plugins.module_utils.engines.mariadb.dump_restore import MariaDBDumpRestore
-from ansible_collections.rspon.dbcontinuity.plugins.module_utils.engines.scratch import Target
+from ansible_collections.rspon.dbcontinuity.plugins.module_utils.engines.mariadb.dump_scratch import MariaDBDumpScratch
+from ansible_collections.rspon.dbcontinuity.plugins.module_utils.engines.scratch import Source, Target
 from ansible_collections.rspon.dbcontinuity.plugins.module_utils.errors import (
     ContinuityError,
     DamagedError,
@@ -31,6 +33,7 @@ from ansible_collections.rspon.dbcontinuity.plugins.module_utils.operations.rest
 from ansible_collections.rspon.dbcontinuity.plugins.module_utils.progress import Progress
 from ansible_collections.rspon.dbcontinuity.plugins.module_utils.repository import Repository
 from ansible_collections.rspon.dbcontinuity.plugins.module_utils.restore_plan import FullPlan
+from ansible_collections.rspon.dbcontinuity.plugins.module_utils.throwaway import Sandbox, present_user
 from demo.compare import compare, fingerprint
 from demo.process import find_program, my_name, run
 from demo.sample import load
@@ -200,6 +203,13 @@ def test_a_production_whose_settings_changed_since_gets_files_that_fit(site: Sit
         site.restored()
 
 
+def test_no_place_outside_comes_into_the_new_server(tmp_path: Path) -> None:
+    recorded = {"innodb_data_file_path": "/srv/ibdata1:10M:autoextend", "innodb_page_size": "8192"}
+    source = Source(tmp_path, {"engine_details": {"layout": recorded}}, Protection())
+    server = MariaDBDumpScratch(Instance("simrs", "mariadb"), source, tmp_path, Sandbox(tmp_path, present_user()))
+    assert server._layout == ["--innodb-page-size=8192"]
+
+
 # -- refusals --
 
 
@@ -243,6 +253,14 @@ def test_refusals_touch_nothing(site: Site, monkeypatch: pytest.MonkeyPatch) -> 
         site,
         PrerequisiteError,
         "innodb_undo_directory is /srv/undo",
+        order(site.place, site.instance, site.scratch),
+    )
+    outside = {"variables": {}, "configured": {"innodb_data_file_path": "/srv/ibdata1:10M:autoextend"}}
+    monkeypatch.setattr(Channel, "look", lambda *of: {**look(*of), **outside})
+    refused(
+        site,
+        PrerequisiteError,
+        "cannot be read: innodb_data_file_path",
         order(site.place, site.instance, site.scratch),
     )
 

@@ -18,10 +18,9 @@ from ...errors import PipelineError
 from ..base import Problem
 from ..scratch import ScratchServer
 from .dump_scratch import MariaDBDumpScratch
-from .logical import LAYOUT
+from .logical import LAYOUT, PLAIN
 from .restore import MariaDBFullRestore
 
-_PLAIN = re.compile(r"[A-Za-z0-9_:;.]+")
 _FOLDERS = ("innodb_data_home_dir", "innodb_undo_directory", "innodb_log_group_home_dir")
 _SHOWN = 10
 
@@ -38,7 +37,7 @@ class MariaDBDumpRestore(MariaDBFullRestore):
 
     def layout(self) -> Mapping[str, str]:
         known = self._known
-        return {name: known[name] for name in LAYOUT if known.get(name) and _PLAIN.fullmatch(known[name])}
+        return {name: known[name] for name in LAYOUT if known.get(name) and PLAIN.fullmatch(known[name])}
 
     def problems(self) -> Sequence[Problem]:
         found = list(super().problems())
@@ -53,7 +52,7 @@ class MariaDBDumpRestore(MariaDBFullRestore):
                         "Load the dump by hand as docs/restore-by-hand.md shows.",
                     )
                 )
-        odd = [name for name in LAYOUT if self._known.get(name) and not _PLAIN.fullmatch(self._known[name])]
+        odd = [name for name in LAYOUT if self._known.get(name) and not PLAIN.fullmatch(self._known[name])]
         if odd:
             found.append(
                 Problem(

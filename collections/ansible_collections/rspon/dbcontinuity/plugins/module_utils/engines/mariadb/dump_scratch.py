@@ -23,7 +23,7 @@ from ..program import program_stage
 from ..scratch import PASSED, Check
 from . import dump_watch
 from .inspect import series
-from .logical import ACCOUNTS, DATABASES, LAYOUT, require_counted
+from .logical import ACCOUNTS, DATABASES, LAYOUT, PLAIN, require_counted
 from .scratch import ACCOUNT, OWN_FOLDER, MariaDBScratch, tool_versions
 
 _DAY = 24 * 3600.0
@@ -81,7 +81,9 @@ class MariaDBDumpScratch(MariaDBScratch):
     def _layout(self) -> list[str]:
         """Return how files are laid out: as production needs it, else as the server did that was dumped."""
         known = self.layout or self.source.manifest.get("engine_details", {}).get("layout", {})
-        return [f"--{name.replace('_', '-')}={known[name]}" for name in LAYOUT if known.get(name)]
+        return [
+            f"--{name.replace('_', '-')}={known[name]}" for name in LAYOUT if PLAIN.fullmatch(str(known.get(name, "")))
+        ]
 
     def _command(self, start_file: Path) -> list[str]:
         # An event remembers the number of the server it was made on.

@@ -12,6 +12,7 @@ another architecture, and single objects can be cut out of it with ordinary tool
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -38,6 +39,8 @@ LAYOUT = (
     "innodb_checksum_algorithm",
     "lower_case_table_names",
 )
+# A value of theirs that names no place outside the data directory.
+PLAIN = re.compile(r"[A-Za-z0-9_:;.]+")
 # What mariadb-dump could bring into a server only with the programs they name; its accounts come without them.
 _LEFT_OUT = {
     "plugins": "SELECT CONCAT(name, ' of ', dl) FROM mysql.plugin ORDER BY 1;",
