@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
@@ -77,6 +78,28 @@ def several(arguments: dict[str, Any]) -> dict[str, Any]:
         "instances": [arguments["instance"]],
         **{key: arguments[key] for key in ("repository", "recipients", "identity_file")},
     }
+
+
+def test_a_log_cycle_waits_for_a_full_backup_that_joins_its_set_to_the_chain(
+    place: Place, arguments: dict[str, Any], capsys: pytest.CaptureFixture[str]
+) -> None:
+    called(full_backup, capsys, arguments)
+    held, released = threading.Event(), threading.Event()
+
+    def joins() -> None:
+        with Repository.open(place.repository).instance("scan").log_lock("full backup"):
+            held.set()
+            released.wait(120)
+
+    thread = threading.Thread(target=joins)
+    thread.start()
+    assert held.wait(120)
+    threading.Timer(1, released.set).start()
+    try:
+        assert called(log_cycle, capsys, several(arguments))["failed"] == []
+    finally:
+        released.set()
+        thread.join()
 
 
 def test_every_module_from_its_arguments_to_its_answer(

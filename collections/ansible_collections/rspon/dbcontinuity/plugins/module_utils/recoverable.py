@@ -18,7 +18,7 @@ from .clock import iso, parse_moment
 from .codec import Protection
 from .engines.scratch import ScratchServer, Source
 from .engines.scratch_registry import MOMENTS, scratch_for
-from .engines.targets import Chain, Moments, NotInChain, Resolved, Target
+from .engines.targets import Chain, Moments, NotInChain, Resolved, Target, set_moment
 from .errors import DamagedError, InputError
 from .instance import Instance
 from .lineage import Lineage, LogRecord
@@ -106,7 +106,7 @@ def ranges(folder: InstanceFolder) -> list[Range]:
         if each.id not in taken:
             moments = MOMENTS[str(each.manifest.values["engine"])]
             position = moments.set_position(each.manifest.values)
-            moment = _finished(each)
+            moment = _moment(each)
             found.append(Range("", moment, moment, moments.kind, position, position, [each.id], True))
     return sorted(found, key=lambda each: each.end, reverse=True)
 
@@ -114,7 +114,7 @@ def ranges(folder: InstanceFolder) -> list[Range]:
 def _usable(found: FullSet) -> bool:
     """Return whether a manifest says what a range is made of; one that does not was mangled, as a verification tells."""
     try:
-        _finished(found)
+        _moment(found)
     except InputError:
         return False
     return str(found.manifest.values["engine"]) in MOMENTS
@@ -129,8 +129,8 @@ def _members(good: Sequence[FullSet], lineage: str) -> list[FullSet]:
     ]
 
 
-def _finished(found: FullSet) -> datetime:
-    return parse_moment(str(found.manifest.values["finished_at"]))
+def _moment(found: FullSet) -> datetime:
+    return set_moment(found.manifest.values)
 
 
 def _range(lineage: Lineage, members: Sequence[FullSet]) -> Range:
@@ -140,7 +140,7 @@ def _range(lineage: Lineage, members: Sequence[FullSet]) -> Range:
     position = moments.log_position(head) if head else moments.set_position(newest.manifest.values)
     return Range(
         lineage.id,
-        _finished(oldest),
+        _moment(oldest),
         _reached(lineage, head, moments, newest),
         moments.kind,
         moments.set_position(oldest.manifest.values),
@@ -153,7 +153,7 @@ def _range(lineage: Lineage, members: Sequence[FullSet]) -> Range:
 def _reached(lineage: Lineage, head: Optional[LogRecord], moments: type[Moments], newest: FullSet) -> datetime:
     """Return the newest moment that a lineage proves: what the last cycle saw, or what its head says by itself."""
     said = lineage.state().get("recoverable_to")
-    found = [_finished(newest)]
+    found = [_moment(newest)]
     if said:
         found.append(parse_moment(str(said)))
     if head is not None:
@@ -192,7 +192,7 @@ def find_source(
     if target.kind != "set" and values["point_in_time_recovery"]:
         history = Lineage(folder.logs / str(values["lineage"]))
     if history is None:
-        chain = Chain("", {}, folder.logs, protection, [values], (), _finished(chosen))
+        chain = Chain("", {}, folder.logs, protection, [values], (), _moment(chosen))
         return _found(folder, chain, [chosen], None, target)
     moments = MOMENTS[str(values["engine"])]
     to = _reached(history, history.head(), moments, chosen)
@@ -218,7 +218,7 @@ def _found(
         _histories(folder),
     )
     records = frozenset(each.sha256 for each in chain.records)
-    moment = chain.to if resolved.logs else _finished(chosen)
+    moment = chain.to if resolved.logs else _moment(chosen)
     return Found(chosen, source, scratch_for(values), lineage, moment, resolved, records)
 
 
@@ -294,7 +294,15 @@ class _Search:
         known = "; ".join(each.describe(self._target.zone) for each in self._ranges) or "nothing"
         why = f" {refused.message}" if refused else ""
         remedy = "Name a moment in one of these ranges, or the target latest or set."
-        if self._target.kind == "time" and all(each.end < self._target.moment for each in self._ranges):
+        if str(self._good[0].manifest.values["method"]) == "logical":
+            known += (
+                ". No log follows sets of the method logical: of each, the moment of the dump alone can be brought back, and none"
+                " between two of them"
+            )
+            remedy = (
+                "Name the target latest, or the target set with the set that is meant (in a playbook -e dbc_set=SET)."
+            )
+        elif self._target.kind == "time" and all(each.end < self._target.moment for each in self._ranges):
             remedy += " What production has logged since comes with the next log cycle: the playbook ship_logs fetches it now."
         return InputError(
             f"{self._folder.name} cannot be brought to the {self._target.describe()}.{why} It can be brought back to: {known}.",

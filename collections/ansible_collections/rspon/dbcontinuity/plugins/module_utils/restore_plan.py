@@ -25,8 +25,9 @@ from .errors import LedgerError, PrerequisiteError
 from .ledger import Ledger
 from .recoverable import Found
 
-# Where nothing was measured yet: modest hardware.
+# Where nothing was measured yet: modest hardware. A dump is loaded statement by statement.
 _UNPACK, _REPLAY, _SEND = 60e6, 10e6, 80e6
+_LOAD = 4e6
 _FIXED_SECONDS = 20.0
 _GROWTH = 1.05
 FULL = ("full",)
@@ -146,8 +147,9 @@ class RestorePlan:
 
     def seconds(self) -> dict[str, float]:
         """Return the estimate by step."""
+        assumed = self.full.of_a_dump and not self.rates.based_on
         return {
-            "unpacking": self.found.set.manifest.size / self.rates.unpack,
+            "unpacking": self.found.set.manifest.size / (_LOAD if assumed else self.rates.unpack),
             "replay": self.source.log_bytes / self.rates.replay,
             "everything else": _FIXED_SECONDS,
         }
@@ -168,6 +170,8 @@ class RestorePlan:
         since = max(moment, self.found.recoverable_to) if self.target.kind == "latest" else moment
         seconds = max(0.0, (self.now - since).total_seconds())
         detail = f"Everything committed after {iso(since)}: up to {seconds / 60:.1f} minutes of work."
+        if self.full.of_a_dump:
+            detail += f" The set {self.found.set.id} is a dump: no log follows it, and nothing between it and now can be brought back."
         if resolved.after is not None:
             detail += f" The first transaction that will be missing is {resolved.after.position} of {iso(resolved.after.moment)}."
         return {
@@ -272,7 +276,9 @@ class FullPlan(RestorePlan):
         for part in parts:
             if self.renamed(part.name):
                 continue
-            there = present.get(part.name, {})
+            there = present.get(part.name)
+            if there is None:
+                continue  # a tablespace that production has no link to now: the agent did not look there
             size = int(there.get("bytes") or 0)
             needed = int(self.new_bytes * size / known) if size and known else self.new_bytes
             entry = devices.setdefault(
@@ -304,19 +310,7 @@ class FullPlan(RestorePlan):
         return {**super().seconds(), "sending": copied / self.rates.send}
 
     def problems(self) -> Sequence[Problem]:
-        return [*self._of_a_dump(), *self.full.problems(), *self.full.mounts_within(), *super().problems()]
-
-    def _of_a_dump(self) -> Sequence[Problem]:
-        """Say that a server's own files cannot come out of a dump: its databases can."""
-        if self.source.manifest["method"] != "logical":
-            return []
-        return [
-            Problem(
-                f"{self.found.set.id} is a dump (method logical): production's data directory cannot be exchanged with it.",
-                "Bring its databases back one by one: the scope database:NAME with the mode replace. A new server is loaded"
-                " by hand as docs/restore-by-hand.md shows.",
-            )
-        ]
+        return [*self.full.problems(), *self.full.mounts_within(), *super().problems()]
 
     def remarks(self) -> list[str]:
         said = [*self.full.remarks(), *super().remarks()]
@@ -337,14 +331,21 @@ class FullPlan(RestorePlan):
         """Return what will be done, in order, for people."""
         parts = self.full.parts()
         service = self.full.instance.engine != "files"
+        logs = "" if self.full.of_a_dump else f" and {len(self.source.logs)} logs"
+        brought = (
+            f"load {self.found.set.id}, a dump, into a new server"
+            if self.full.of_a_dump
+            else f"bring {self.found.set.id}{logs} up"
+        )
+        ended = "status is red until a new full backup is made"
         how = [f"{'rename' if self.renamed(each.name) else 'send'} the new data beside {each.path}" for each in parts]
         return [
-            f"bring {self.found.set.id} and {len(self.source.logs)} logs up in {self.folder}, and look at them",
+            f"{brought} in {self.folder}, and look at {'it' if self.full.of_a_dump else 'them'}",
             *how,
             *(["stop the server"] if service else []),
             *(f"rename {each.path} to …dbcontinuity-RUN.old, and the new data into its place" for each in parts),
             *(["start the server, and wait until it answers"] if service else []),
-            *(["end this history of the logs: status is red until a new full backup is made"] if service else []),
+            *([ended if self.full.of_a_dump else f"end this history of the logs: {ended}"] if service else []),
         ]
 
 

@@ -75,8 +75,11 @@ def brought_up(
     steps: Steps,
     evidence: dict[str, Any],
     timeout: float,
+    layout: Optional[Mapping[str, str]] = None,
 ) -> Iterator[ScratchServer]:
     """Give the running copy at its moment; whatever happens, it is destroyed afterwards, and that is recorded.
+
+    :param layout: how it lays out its files where it is made anew, out of a dump, and production will run on them.
 
     :raises ContinuityError: if set or logs do not hold, or it does not get exactly there.
     """
@@ -85,6 +88,7 @@ def brought_up(
     with shared_folder(source.folder), claim.work(instance.name, owner) as folder:
         sandbox = Sandbox(folder, owner)
         server = found.scratch(Instance(instance.name, instance.engine), source, folder, sandbox)
+        server.layout = layout or {}
         evidence["server"] = {"run_as": owner.name, "isolation": sandbox.describe(), "folder": str(folder)}
         try:
             try:
@@ -202,9 +206,12 @@ class FullRun:
         """
         found = self.plan.found
         try:
-            with brought_up(claim, owner, self.instance, found, self.steps, self.evidence, self.timeout) as server:
+            layout = self.plan.full.layout()
+            with brought_up(
+                claim, owner, self.instance, found, self.steps, self.evidence, self.timeout, layout
+            ) as server:
+                spec = {**self.plan.full.spec(server), **self._about()}  # a deep look may end the copy
                 look_at(server, self.expectations, self.deep, self.steps, self.evidence)
-                spec = {**self.plan.full.spec(server), **self._about()}
                 if self.before_ship is not None:
                     self.before_ship(server)
                 with self.steps.step("settling"):

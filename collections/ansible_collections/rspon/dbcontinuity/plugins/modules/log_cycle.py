@@ -14,6 +14,7 @@ description:
   - For all instances in one call, side by side. Closes the log where anything happened, fetches what is closed, proves
     each file and its join to the one before, and publishes it compressed and encrypted.
   - Each thing that is wrong with a chain is a finding with the file's name and the remedy. A broken chain stays broken until a new full backup opens a new one.
+  - A chain that a full backup is just joining its set to, or that another cycle works on, is waited for, up to a minute.
   - One instance's failure leaves the others alone; the module fails at the end and names them, unless O(fail_on_findings=false).
 author: The rspon.dbcontinuity authors (@rspon)
 options:
@@ -130,6 +131,9 @@ from ansible_collections.rspon.dbcontinuity.plugins.module_utils.bridge import (
 )
 from ansible_collections.rspon.dbcontinuity.plugins.module_utils.operations.log_cycle import LogCycleRequest, log_cycle
 
+# A full backup holds the chain for moments, to join its set to it; a cycle that a person started, for seconds.
+WAIT_SECONDS = 60.0
+
 
 def main() -> None:
     """Run the module."""
@@ -152,6 +156,7 @@ def main() -> None:
                 repository=repository_from(params),
                 protection=protection_from(params),
                 check_only=module.check_mode,
+                wait_seconds=WAIT_SECONDS,
                 actor=params["actor"],
                 run=params["run"],
             )

@@ -15,6 +15,8 @@ description:
   - Needs the recorded instruction of the head of Instalasi SIRS for exactly this (M(rspon.dbcontinuity.approval_record)), and the instance's name typed.
   - A full restore exchanges production's data directory by rename; the old one stays beside it and is named. The restored server begins a new history, so
     status is red until a new full backup is there.
+  - Out of a set of the method V(logical) a full restore brings back the moment of the dump, loaded into a new server whose files production then runs
+    on; O(target) is V(latest) or V(set) then. RV(plan) names what no dump holds.
   - A restore that fails leaves production as it was, or says exactly what is where. One that was interrupted is healed by the same restore again.
   - Production is reached through an agent that the playbook C(restore) puts there for one restore and removes afterwards.
 author: The rspon.dbcontinuity authors (@rspon)
@@ -74,7 +76,7 @@ options:
     default: [full]
   target:
     description:
-      - The moment. V(latest) is the newest proven one, V(set) the end of a full set alone.
+      - The moment. V(latest) is the newest proven one, V(set) the end of a full set alone, of a dump its beginning.
       - V(time), V(gtid) (MariaDB) and V(lsn) (PostgreSQL) are named by O(moment).
     type: str
     choices: [latest, set, time, gtid, lsn]

@@ -68,6 +68,15 @@ class FullRestore(ABC):
         """Return the set's manifest."""
         return self.source.manifest
 
+    @property
+    def of_a_dump(self) -> bool:
+        """Return whether the data come out of a dump, loaded into a new server: no log follows it."""
+        return bool(self.manifest.get("method") == "logical")
+
+    def layout(self) -> Mapping[str, str]:
+        """Return how a server that is made anew from a dump must lay out its files, for production to start on them."""
+        return {}
+
     @abstractmethod
     def problems(self) -> Sequence[Problem]:
         """Return what forbids the exchange, such as another release on production."""

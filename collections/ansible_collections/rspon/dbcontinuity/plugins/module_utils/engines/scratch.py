@@ -135,6 +135,8 @@ class ScratchServer(ABC):
         self.source = source
         self.folder = folder
         self.sandbox = sandbox
+        # Of a server made anew from a dump that production will run on: see FullRestore.layout.
+        self.layout: Mapping[str, str] = {}
 
     @staticmethod
     @abstractmethod

@@ -230,6 +230,15 @@ class Chain:
         return decode_stages(record.values["layers"], self.protection, self.folder / record.artefact)
 
 
+def set_moment(manifest: Mapping[str, Any]) -> datetime:
+    """Return the moment up to which a set alone holds everything, in UTC.
+
+    A physical set is brought to its end by the log it carries; a dump shows each database as it was when its own dump
+    began, so that nothing later than the beginning of the run can be promised.
+    """
+    return parse_moment(str(manifest["started_at" if manifest.get("method") == "logical" else "finished_at"]))
+
+
 FROM_COPY = "Take it from a copy of the repository, or name a moment before it."
 
 

@@ -23,7 +23,7 @@ from ..clock import iso, known_zone, utc_now
 from ..codec import Protection
 from ..engines.partial import Order
 from ..engines.registry import engines_for
-from ..engines.restore_registry import FULL_RESTORE
+from ..engines.restore_registry import full_restore_for
 from ..engines.scratch import ScratchServer, Target
 from ..errors import ApprovalError, ContinuityError, InputError
 from ..instance import Instance
@@ -142,7 +142,8 @@ def plan(request: RestoreRequest, progress: Optional[Progress] = None) -> dict[s
     try:
         made = _plan(request, repository, look, fetched=bool(look.get("answers")))
     except InputError as error:
-        if error.details.get("code") != "out-of-range" or not look.get("answers"):
+        logged = request.instance.method != "logical"
+        if error.details.get("code") != "out-of-range" or not look.get("answers") or not logged:
             raise
         raise InputError(
             error.message, f"{error.remedy} If it is newer than these, run the playbook ship_logs first.", error.details
@@ -238,13 +239,13 @@ def _plan(
     if look.get("timeline"):  # of a history that no backup was made of
         known = [*found.source.histories, {"timeline": look["timeline"]}]
         found = replace(found, source=replace(found.source, histories=known))
-    full = FULL_RESTORE[request.instance.engine](request.instance, found.source, look)
+    full = full_restore_for(request.instance, found.source, look)
     unproven = ""
     if request.target.kind == "latest" and not fetched and found.lineage is not None and not found.lineage.broken:
         tail = full.unproven(repository.instance(request.instance.name).staging)
         if tail is not None:
             found = with_tail(found, tail)
-            full = FULL_RESTORE[request.instance.engine](request.instance, found.source, look)
+            full = full_restore_for(request.instance, found.source, look)
             unproven = f"{tail.position} of {iso(tail.moment)}"
     kind = FullPlan if request.whole else RestorePlan
     return kind(

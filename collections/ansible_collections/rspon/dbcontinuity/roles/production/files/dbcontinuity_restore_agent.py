@@ -83,8 +83,15 @@ _VARIABLES = (
     "innodb_log_group_home_dir",
     "innodb_page_size",
     "innodb_data_file_path",
+    "innodb_undo_tablespaces",
+    "innodb_checksum_algorithm",
+    "lower_case_table_names",
     "server_uid",
 )
+_OPTION = re.compile(r"--(?:loose[-_])?([A-Za-z][A-Za-z0-9_-]*)(?:=(.*))?")
+_OWN_FILES = ("postgresql.conf", "postgresql.auto.conf", "pg_hba.conf", "pg_ident.conf")
+# What else people put into a data directory: certificates, files that the configuration includes.
+_BESIDE_THEM = (".conf", ".crt", ".key", ".pem", ".crl")
 
 
 class Refusal(Exception):
@@ -626,11 +633,31 @@ class MariaDB(Engine):
             found["version"] = found["variables"]["version"]
         except Refusal as refusal:
             found["problem"] = str(refusal)
+            found["configured"] = self.configured()
             shown = subprocess.run(
                 [program("mariadbd"), "--no-defaults", "--version"], capture_output=True, check=False, env=ENVIRONMENT
             )
             match = re.search(rb"Ver (\S+)", shown.stdout)
             found["version"] = match.group(1).decode() if match else ""
+        return found
+
+    def configured(self) -> dict[str, str]:
+        """Return what option files and command say of the variables looked at; no server is started for it."""
+        words = [str(word) for word in self.settings.get("start", [])]
+        begin = next((number for number, word in enumerate(words) if Path(word).name in self.programs), None)
+        if words and begin is None:
+            return {}  # a script: what it adds cannot be known
+        command = words[begin:] if begin is not None else [program("mariadbd")]
+        files = [word for word in command[1:] if word.startswith("--defaults-") or word == "--no-defaults"]
+        shown = subprocess.run(
+            [command[0], *files, "--print-defaults"], capture_output=True, check=False, env=ENVIRONMENT, cwd="/"
+        )
+        found = {}
+        for word in [*shown.stdout.decode("utf-8", "replace").split(), *command[1:]]:
+            match = _OPTION.fullmatch(word)
+            name = match.group(1).replace("-", "_") if match else ""
+            if match and name in _VARIABLES:
+                found[name] = "1" if match.group(2) is None else match.group(2)
         return found
 
 
@@ -647,7 +674,9 @@ class PostgreSQL(Engine):
             path = Path(os.path.realpath(place))
             if not re.fullmatch(r"\d{1,10}", str(part)) or path == data or data in path.parents or path in data.parents:
                 raise Refusal(f"{place} cannot be the place of a tablespace {part} of {self.name}")
-            fits = known.get(str(part)) == str(path)
+            # A server that was made anew numbers its tablespaces in its own way: before and after the exchange the place is
+            # production's, under one number or the other.
+            fits = str(path) in known.values() if spec.get("links") else known.get(str(part)) == str(path)
             if not fits and (not path.is_absolute() or (path.exists() and not self._empty(path))):
                 raise Refusal(f"{place} is no tablespace {part} of {self.name}, and not empty: nothing is put there")
             found.append(Root(str(part), path, run))
@@ -671,12 +700,43 @@ class PostgreSQL(Engine):
         root.new.chmod(0o700)
         owner = self.owner()
         for part, place in spec.get("tablespaces", {}).items():
-            link = root.new / "pg_tblspc" / str(part)
+            link = root.new / "pg_tblspc" / self._link_name(spec, str(part))
             if os.path.lexists(link):
                 link.unlink()
             link.symlink_to(os.path.realpath(place))
             if os.geteuid() == 0:
                 os.chown(link, owner.pw_uid, owner.pw_gid, follow_symlinks=False)
+        if spec.get("keep_configuration"):
+            self._keep_configuration(root, owner)
+
+    @staticmethod
+    def _link_name(spec: Mapping[str, Any], part: str) -> str:
+        """Return the number that the new data know a tablespace by; that of a server made anew is another one."""
+        name = str(spec.get("links", {}).get(part, part))
+        if not re.fullmatch(r"\d{1,10}", name):
+            raise Refusal(f"{name!r} cannot be the number of a tablespace")
+        return name
+
+    @staticmethod
+    def _keep_configuration(root: Root, owner: pwd.struct_passwd) -> None:
+        """Take production's own settings over into a data directory that was made anew: no dump holds them.
+
+        Where the old one is gone, the new one's stay, which let nobody in without a password.
+        """
+        whole = (root.path / "PG_VERSION").is_file()
+        for name in _OWN_FILES:
+            if whole and not (root.path / name).is_file():
+                (root.new / name).unlink(missing_ok=True)  # Debian keeps them elsewhere
+        if not root.path.is_dir():
+            return
+        for path in sorted(root.path.iterdir()):
+            if path.is_symlink() or not path.is_file() or path.suffix not in _BESIDE_THEM:
+                continue
+            target = root.new / path.name
+            target.unlink(missing_ok=True)
+            shutil.copy2(path, target)
+            if os.geteuid() == 0:
+                os.chown(target, owner.pw_uid, owner.pw_gid)
 
     def client(self, database: str) -> tuple[list[str], dict[str, Any]]:
         argv = [program("psql", str(self.settings.get("program_dir", ""))), "-X", "-q", "-t", "--csv", "--no-password"]

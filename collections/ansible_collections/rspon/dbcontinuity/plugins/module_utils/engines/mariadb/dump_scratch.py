@@ -23,7 +23,7 @@ from ..program import program_stage
 from ..scratch import PASSED, Check
 from . import dump_watch
 from .inspect import series
-from .logical import ACCOUNTS, DATABASES, require_counted
+from .logical import ACCOUNTS, DATABASES, LAYOUT, PLAIN, require_counted
 from .scratch import ACCOUNT, OWN_FOLDER, MariaDBScratch, tool_versions
 
 _DAY = 24 * 3600.0
@@ -56,7 +56,7 @@ class MariaDBDumpScratch(MariaDBScratch):
     def unpack(self) -> None:
         self.data.mkdir(mode=0o700)
         self.sandbox.owner.give(self.data)
-        words = ("--no-defaults", f"--datadir={self.data}", "--skip-test-db", *self._temporary)
+        words = ("--no-defaults", f"--datadir={self.data}", "--skip-test-db", *self._layout, *self._temporary)
         made = run(
             self.sandbox.stage(*_install_program(self._series), *words, label="mariadb-install-db"),
             timeout=_INSTALL_SECONDS,
@@ -66,6 +66,7 @@ class MariaDBDumpScratch(MariaDBScratch):
             said = (made.stdout.decode("utf-8", "replace") + made.stderr).strip()
             raise PipelineError(f"No new MariaDB server could be made in {self.data}: {said[-1500:]}", "")
         super().start()
+        self._empty_of_accounts()
         self._hand_over()
         accounts, databases = (self._artefact(name) for name in (ACCOUNTS, DATABASES))
         # Accounts come first: a view whose function's definer is missing cannot be made (error 1449). Rights on single
@@ -75,6 +76,29 @@ class MariaDBDumpScratch(MariaDBScratch):
         self.client.query(_MAY_GIVE)
         self._counts = {**counts, **self._load(accounts)}
         self.client.query(_NO_LONGER)
+
+    @property
+    def _layout(self) -> list[str]:
+        """Return how files are laid out: as production needs it, else as the server did that was dumped."""
+        known = self.layout or self.source.manifest.get("engine_details", {}).get("layout", {})
+        return [
+            f"--{name.replace('_', '-')}={known[name]}" for name in LAYOUT if PLAIN.fullmatch(str(known.get(name, "")))
+        ]
+
+    def _command(self, start_file: Path) -> list[str]:
+        # An event remembers the number of the server it was made on.
+        number = str(self.source.manifest["server"].get("identity", {}).get("server_id") or "")
+        own = [f"--server-id={number}"] if number.isdigit() and int(number) else []
+        return [*super()._command(start_file), *self._layout, *own]
+
+    def _empty_of_accounts(self) -> None:
+        """Remove the administrators that a new server comes with: the dump makes none anew that is there already."""
+        rows = self.client.query(
+            "SELECT User, Host FROM mysql.global_priv WHERE COALESCE(JSON_VALUE(Priv, '$.is_role'), 0) <> 1"
+            f" AND User NOT IN ('{ACCOUNT}', 'mariadb.sys', 'PUBLIC');"
+        )
+        for user, host in rows:
+            self.client.query(f"SET SESSION sql_log_bin=0; DROP USER {_account(user or '', host or '')};")
 
     def _artefact(self, name: str) -> Artefact:
         for each in self.source.artefacts:
@@ -123,6 +147,11 @@ class MariaDBDumpScratch(MariaDBScratch):
 
     def start(self) -> None:
         """Do nothing: a dump is unpacked by loading it, so that the server runs already."""
+
+
+def _account(user: str, host: str) -> str:
+    """Return an account as MariaDB reads it in a statement."""
+    return "@".join("'" + part.replace("\\", "\\\\").replace("'", "''") + "'" for part in (user, host))
 
 
 def _install_program(wanted: str) -> tuple[str, ...]:

@@ -12,6 +12,7 @@ another architecture, and single objects can be cut out of it with ordinary tool
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -30,6 +31,23 @@ ACCOUNTS = "accounts.sql"
 NO_RECOVERY = "The method is logical: it can be restored to the moment of the backup alone, to none after it (B3)."
 _LOAD = "mariadb --default-character-set=utf8mb4 --max-allowed-packet=1G"
 _SHOWN = 20
+# What the files of a server must be laid out by that production is to run on: no dump says it.
+LAYOUT = (
+    "innodb_page_size",
+    "innodb_data_file_path",
+    "innodb_undo_tablespaces",
+    "innodb_checksum_algorithm",
+    "lower_case_table_names",
+)
+# A value of theirs that names no place outside the data directory.
+PLAIN = re.compile(r"[A-Za-z0-9_:;.]+")
+# What mariadb-dump could bring into a server only with the programs they name; its accounts come without them.
+_LEFT_OUT = {
+    "plugins": "SELECT CONCAT(name, ' of ', dl) FROM mysql.plugin ORDER BY 1;",
+    "loadable functions": "SELECT CONCAT(name, ' of ', dl) FROM mysql.func ORDER BY 1;",
+    "servers": "SELECT Server_name FROM mysql.servers ORDER BY 1;",
+    "time zone tables": "SELECT 'load them with mariadb-tzinfo-to-sql' FROM mysql.time_zone_name LIMIT 1;",
+}
 
 
 class LogicalBackup(FullBackup):
@@ -40,6 +58,8 @@ class LogicalBackup(FullBackup):
         self._name = instance.name
         self._workdir = workdir
         self._before = count_objects(client)
+        self._layout = _named_values(client)
+        self._left_out = {what: [row[0] or "" for row in client.query(sql)] for what, sql in _LEFT_OUT.items()}
         self._accounts = _count_accounts(client)
         self._said: list[str] = []
         self._counts: dict[str, int] = {}
@@ -108,7 +128,12 @@ class LogicalBackup(FullBackup):
             end={},
             point_in_time_recovery=False,
             warnings=[NO_RECOVERY, *self._said],
-            details={"objects": {**dict.fromkeys(self._before, 0), **self._counts}, "dump_completed": True},
+            details={
+                "objects": {**dict.fromkeys(self._before, 0), **self._counts},
+                "dump_completed": True,
+                "layout": self._layout,
+                "left_out": self._left_out,
+            },
         )
 
 
@@ -124,6 +149,13 @@ def _databases(client: MariaDBClient) -> list[str]:
         f"SELECT SCHEMA_NAME FROM information_schema.SCHEMATA WHERE SCHEMA_NAME NOT IN {SYSTEM_DATABASES} ORDER BY 1;"  # noqa: S608
     )
     return [row[0] or "" for row in rows]
+
+
+def _named_values(client: MariaDBClient) -> dict[str, str]:
+    names = ",".join(f"'{name}'" for name in LAYOUT)
+    return {
+        row[0] or "": row[1] or "" for row in client.query(f"SHOW GLOBAL VARIABLES WHERE Variable_name IN ({names});")
+    }
 
 
 def _count_accounts(client: MariaDBClient) -> int:

@@ -20,7 +20,7 @@ from typing import Any, BinaryIO, ClassVar, Optional, cast
 from ...clock import parse_moment
 from ...lineage import LogRecord
 from ...process import Pipeline
-from ..targets import Chain, Moments, Neighbour, NotInChain, Resolved, Target, check_read
+from ..targets import Chain, Moments, Neighbour, NotInChain, Resolved, Target, check_read, set_moment
 from .binlog import BinlogReader, Group, moment
 from .binlog_server import split_name
 from .gtid import Gtid, GtidState
@@ -287,4 +287,4 @@ def _before(chain: Chain, values: Mapping[str, Any], place: _Place) -> Neighbour
 
 
 def _end_of_set(values: Mapping[str, Any]) -> Neighbour:
-    return Neighbour(parse_moment(str(values["finished_at"])), BinlogMoments.set_position(values))
+    return Neighbour(set_moment(values), BinlogMoments.set_position(values))

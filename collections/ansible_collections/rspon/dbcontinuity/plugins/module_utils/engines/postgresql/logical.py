@@ -25,6 +25,8 @@ from .client import PostgreSQLClient, find_postgresql
 GLOBALS = "globals.sql"
 ARCHIVE = "pg-dump"
 NO_RECOVERY = "The method is logical: it can be restored to the moment of the backup alone, to none after it (B3)."
+# How a server lays out its files; no dump says it. The segment's size is in bytes.
+LAYOUT = ("data_checksums", "wal_segment_size")
 # A lock that somebody holds for an hour would make the backup wait for it; pg_dump says which table it is.
 _LOCK_WAIT = "--lock-wait-timeout=10min"
 # What pg_restore --list calls an object, and what the manifest does.
@@ -57,6 +59,10 @@ class LogicalBackup(FullBackup):
         self._workdir = workdir
         self._databases = _databases(client)
         self._superuser = client.value("SELECT rolsuper FROM pg_roles WHERE rolname = current_user;") == "t"
+        self._layout = {
+            name: client.value(f"SELECT setting FROM pg_settings WHERE name = '{name}';")  # noqa: S608 - a constant
+            for name in LAYOUT
+        }
         self._said: list[str] = []
         self._counts: dict[str, int] = {}
 
@@ -122,7 +128,12 @@ class LogicalBackup(FullBackup):
             end={},
             point_in_time_recovery=False,
             warnings=[*warnings, *self._said],
-            details={"databases": dict(self._databases), "dumped": self._counts, "role_passwords": self._superuser},
+            details={
+                "databases": dict(self._databases),
+                "dumped": self._counts,
+                "role_passwords": self._superuser,
+                "layout": self._layout,
+            },
         )
 
 

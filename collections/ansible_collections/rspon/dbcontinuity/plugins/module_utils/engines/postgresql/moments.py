@@ -20,7 +20,7 @@ from ...clock import parse_moment
 from ...errors import ContinuityError, DamagedError
 from ...lineage import LogRecord
 from ...process import Pipeline
-from ..targets import FROM_COPY, Chain, Moments, Neighbour, NotInChain, Resolved, Target, check_read
+from ..targets import FROM_COPY, Chain, Moments, Neighbour, NotInChain, Resolved, Target, check_read, set_moment
 from .scratch import PostgreSQLScratch
 from .wal import format_lsn, parse_lsn
 from .wal_stream import Commit, WalError, WalReader
@@ -106,7 +106,7 @@ def _runs_on(chain: Chain, record: LogRecord) -> bool:
 
 
 def _end_of_set(values: Mapping[str, Any]) -> Neighbour:
-    return Neighbour(parse_moment(str(values["finished_at"])), WalMoments.set_position(values))
+    return Neighbour(set_moment(values), WalMoments.set_position(values))
 
 
 # -- where it lies --

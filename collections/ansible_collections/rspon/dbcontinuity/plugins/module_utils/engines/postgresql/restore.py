@@ -79,12 +79,12 @@ class PostgreSQLFullRestore(FullRestore):
     def spec(self, server: ScratchServer) -> dict[str, Any]:
         if not isinstance(server, PostgreSQLScratch):
             raise AssertionError("a copy of another engine")
-        timeline, identifier = server.client.query(_WHERE)[0]
+        timeline, identifier = where_it_is(server)
         known = str(self.manifest["server"].get("identity", {}).get("system_identifier") or identifier)
         if identifier != known:
             raise PipelineError(f"The copy says it is the server {identifier}; the set is of {known}.", "Report this.")
         return {
-            "timeline": int(timeline or 0),
+            "timeline": timeline,
             "system_identifier": identifier,
             "tablespaces": dict(self._tablespaces()),
         }
@@ -110,6 +110,12 @@ class PostgreSQLFullRestore(FullRestore):
                 f"The replication slot could not be renewed from the backup host: {error.message} Run the playbook site."
             ]
         return [f"Done on production: {each}; the receiver goes on by itself." for each in done]
+
+
+def where_it_is(server: PostgreSQLScratch) -> tuple[int, str]:
+    """Return the timeline that a copy writes, and the identity it has."""
+    timeline, identifier = server.client.query(_WHERE)[0]
+    return int(timeline or 0), str(identifier or "")
 
 
 def _without_recovery(path: Path) -> None:

@@ -38,6 +38,7 @@ SELECT quote_ident(n.nspname) || '.' || quote_ident(c.relname), n.nspname || '.'
 """
 _DATABASES = "SELECT datname FROM pg_database WHERE datallowconn ORDER BY 1;"
 _CONFIGURATION = ("postgresql.conf", "postgresql.auto.conf", "pg_hba.conf", "pg_ident.conf")
+_HAS_AMCHECK = "SELECT count(*) FROM pg_extension WHERE extname = 'amcheck';"
 _BATCH = 100
 
 
@@ -338,9 +339,12 @@ class PostgreSQLScratch(ScratchServer):
         available = self.client.value("SELECT count(*) FROM pg_available_extensions WHERE name = 'amcheck'")
         if available == "0":
             return Check(name, NOT_CHECKABLE, f"the extension amcheck of PostgreSQL {self._major} is not on this host")
+        lacking = [each for each in self._databases() if self.client.value(_HAS_AMCHECK, each) == "0"]
         words = ("--all", "--install-missing", "--heapallindexed", *depth, "--jobs=2")
         where = (f"--host={self.sockets}", "--port=5432", "--username=postgres", "--no-password")
         finished = run(self.sandbox.stage(program, *words, *where, label="pg_amcheck"), timeout=_DAY, check=False)
+        for each in lacking:  # the copy may become production's
+            self.client.query("DROP EXTENSION IF EXISTS amcheck;", each)
         said = (finished.stdout.decode("utf-8", "replace") + finished.stderr).strip()
         return Check(name, PASSED if finished.ok else FAILED, "" if finished.ok else said[-2000:])
 
