@@ -559,6 +559,15 @@ def test_other_periods(past: Past, tmp_path: Path, days: int) -> None:
         assert "0 dari 4" in facts["text"]
 
 
+def test_a_month_that_ends_with_a_week_leaves_the_weeks_check_list_as_it_was(past: Past, tmp_path: Path) -> None:
+    past.calendar(local(1, "08:00", 10), ["simrs"], SLOW)
+    week = Path(written(past, tmp_path)["answer"]["report_json"])
+    before = week.read_bytes()
+    month = Path(written(past, tmp_path, period_days=30)["answer"]["report_json"])
+    assert (week.name, month.name) == ("checklist-20261123T000000Z.json", "checklist-20261123T000000Z-30d.json")
+    assert week.read_bytes() == before
+
+
 def test_a_period_over_the_turn_of_the_year_names_the_years(past: Past, tmp_path: Path) -> None:
     past.calendar(MONDAY, ["simrs"], SLOW)
     until = datetime.fromisoformat("2027-01-04T07:00:00+07:00")

@@ -102,7 +102,9 @@ def _written(
         facts["not_known"].insert(0, {"what": "schedule", "why": problem})
     text = checklist_text(facts, zone=zone, language=request.language)
     reports = repository.root / "reports"
-    stem = f"checklist-{stamp(span.until)}"
+    # One of a month that ends when a week ends is no second try of the week's.
+    length = f"-{request.period_days}d" if request.period_days else ""
+    stem = f"checklist-{stamp(span.until)}{length}"
     contents = {f"{stem}.json": dump_json(facts), f"{stem}.txt": text.encode("utf-8", "backslashreplace")}
     if not request.check_only:
         make_directory(reports)
