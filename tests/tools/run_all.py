@@ -122,12 +122,14 @@ def pytest_stage(
     )
 
 
-def molecule_stage(name: str, platform: str, *, wave: int, scenario: str = "default", long: bool = False) -> Stage:
+def molecule_stage(
+    name: str, platform: str, *, wave: int, scenario: str = "default", long: bool = False, minutes: float = 30
+) -> Stage:
     """Return a stage that builds real hosts of one platform and runs a scenario on them."""
     command = [tool("molecule"), "test", "--scenario-name", scenario]
     needs = (f"molecule/{scenario}/molecule.yml",)
     environment = {"DBC_PLATFORM": platform, **({"DBC_LONG": "1"} if long else {})}
-    return Stage(name, "molecule", wave, command, 30, needs, long=long, again=command, environment=environment)
+    return Stage(name, "molecule", wave, command, minutes, needs, long=long, again=command, environment=environment)
 
 
 def stages() -> list[Stage]:
@@ -161,8 +163,10 @@ def stages() -> list[Stage]:
         molecule_stage("molecule-restore", platform, wave=6, scenario="restore"),
         # It waits for real timers: eight minutes, more than make test has left.
         molecule_stage("molecule-calendar", platform, wave=7, scenario="calendar", long=True),
-        molecule_stage("molecule-debian13", "debian13", wave=8, long=True),
-        molecule_stage("molecule-restore-debian13", "debian13", wave=9, scenario="restore", long=True),
+        # Weeks in minutes: about twenty of them on a machine that does nothing else.
+        molecule_stage("molecule-compressed", platform, wave=8, scenario="compressed", long=True, minutes=45),
+        molecule_stage("molecule-debian13", "debian13", wave=9, long=True),
+        molecule_stage("molecule-restore-debian13", "debian13", wave=10, scenario="restore", long=True),
     ]
 
 
