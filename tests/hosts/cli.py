@@ -86,6 +86,7 @@ def parser() -> argparse.ArgumentParser:
         add.add_argument("host")
         if name == "start":
             add.add_argument("--timeout", type=float, default=300.0, metavar="S")
+            add.add_argument("--without-systemd", action="store_true", help="with SSH and cron, and no service manager")
         elif name == "stop":
             add.add_argument("--hard", action="store_true", help="a power cut instead of a shutdown")
         elif name == "exec":
@@ -152,8 +153,9 @@ def _on_host(options: argparse.Namespace) -> None:
         argv = ["ssh", "-F", str(state.ssh_config), host.name, *words]
         raise SystemExit(subprocess.run(argv, check=False).returncode)
     if options.command == "start":
-        fleets.start(state, fleet, host)
-        fleets.wait_ready(state, host, time.monotonic() + options.timeout)
+        systemd = not options.without_systemd
+        fleets.start(state, fleet, host, systemd=systemd)
+        fleets.wait_ready(state, host, time.monotonic() + options.timeout, systemd=systemd)
     elif options.command == "stop":
         fleets.stop(fleet, host, hard=options.hard)
     elif options.command == "link":

@@ -45,6 +45,7 @@ from .plan import (
     layout_hosts,
     network_unit,
     parse_disk,
+    small_init,
     ssh_config,
     ssh_options,
 )
@@ -408,8 +409,11 @@ def _make_host(state: State, fleet: Fleet, host: Host, unit: rootfs.Rootfs) -> N
         run(["chroot", root, "chown", "-R", f"{user}:", f"/{home}/.ssh"])
 
 
-def start(state: State, fleet: Fleet, host: Host) -> None:
-    """Switch a host on."""
+def start(state: State, fleet: Fleet, host: Host, *, systemd: bool = True) -> None:
+    """Switch a host on.
+
+    :param systemd: its service manager; without it nothing but SSH and cron is started, as after a small init's boot.
+    """
     if leader(host.machine) is not None:
         raise HostsError(f"{host.name} is running")
     cgroup_kill(host.machine)
@@ -420,7 +424,8 @@ def start(state: State, fleet: Fleet, host: Host) -> None:
         "--quiet",
         f"--directory={state.root(host)}",
         f"--machine={host.machine}",
-        "--boot",
+        f"--hostname={host.name}",
+        "--boot" if systemd else "--as-pid2",
         "--register=no",
         "--keep-unit",
         f"--network-bridge={fleet.bridge}",
@@ -429,6 +434,7 @@ def start(state: State, fleet: Fleet, host: Host) -> None:
         "--timezone=off",
         "--link-journal=no",
         f"--bind-ro={rootfs.Rootfs(Path(fleet.rootfs)).pool}:{PACKAGES_DIR}",
+        *([] if systemd else ["/bin/sh", "-c", small_init(host)]),
     ]
     environment = {**os.environ, "SYSTEMD_NSPAWN_UNIFIED_HIERARCHY": "1"}
     with state.console(host).open("ab") as console:
@@ -462,11 +468,13 @@ def stop(fleet: Fleet, host: Host, *, hard: bool, deadline: float = 240.0) -> No
     _forget_connections(fleet.slot, host.address)
 
 
-def wait_ready(state: State, host: Host, end: float) -> None:
+def wait_ready(state: State, host: Host, end: float, *, systemd: bool = True) -> None:
     """Wait until a host lets us in by SSH and has finished booting without a failed unit."""
     while not _ssh_answers(host.address):
         _check_alive(state, host, end, "its SSH port does not answer")
         time.sleep(0.1)
+    if not systemd:
+        return
     question = "systemctl is-system-running --wait; systemctl --failed --plain"
     argv = ["ssh", "-F", str(state.ssh_config), host.name, question]
     while True:

@@ -209,6 +209,14 @@ def network_unit(host: Host) -> str:
     )
 
 
+def small_init(host: Host) -> str:
+    """Return the script that stands for an init other than systemd: the network, SSH, and cron, which goes on."""
+    return (
+        f"ip link set lo up; ip address add {host.address}/{SLOT_PREFIX} dev host0; ip link set host0 up;"
+        " mkdir -p /run/sshd /run/lock; /usr/sbin/sshd; exec /usr/sbin/cron -f"
+    )
+
+
 def disk_nodes(disk: Disk, device: str, major: int, minor: int) -> str:
     """Return the tmpfiles.d lines that give a host its disk, now and after each of its boots."""
     return (

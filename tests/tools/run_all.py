@@ -163,10 +163,11 @@ def stages() -> list[Stage]:
         molecule_stage("molecule-restore", platform, wave=6, scenario="restore"),
         # It waits for real timers: eight minutes, more than make test has left.
         molecule_stage("molecule-calendar", platform, wave=7, scenario="calendar", long=True),
+        molecule_stage("molecule-cron", platform, wave=8, scenario="cron", long=True),
         # Weeks in minutes: about twenty of them on a machine that does nothing else.
-        molecule_stage("molecule-compressed", platform, wave=8, scenario="compressed", long=True, minutes=45),
-        molecule_stage("molecule-debian13", "debian13", wave=9, long=True),
-        molecule_stage("molecule-restore-debian13", "debian13", wave=10, scenario="restore", long=True),
+        molecule_stage("molecule-compressed", platform, wave=9, scenario="compressed", long=True, minutes=45),
+        molecule_stage("molecule-debian13", "debian13", wave=10, long=True),
+        molecule_stage("molecule-restore-debian13", "debian13", wave=11, scenario="restore", long=True),
     ]
 
 

@@ -624,6 +624,14 @@ def test_the_program_says_what_it_can_do(site: Site) -> None:
     assert refused.returncode == 2
 
 
+def test_a_system_log_that_has_gone_away_ends_no_run(site: Site) -> None:
+    site.fake("sys.exit(5)")
+    process = site.program("log_cycle")
+    assert process.stdout is not None
+    process.stdout.close()
+    assert process.wait(timeout=120) == 5
+
+
 def test_a_run_by_the_program_ends_with_the_playbooks_status(site: Site, mail: Letters) -> None:
     site.fake("sys.exit(5)")
     process = site.program("log_cycle", DBC_TIMER_UNIT="cron")

@@ -36,6 +36,11 @@ class Host:
         return self.etc / "scheduled/inventory.json"
 
     @property
+    def receivers(self) -> Path:
+        """Return the folder of the receivers' configurations."""
+        return self.etc / "receivers"
+
+    @property
     def notify_state(self) -> Path:
         return self.state / "notify-state.json"
 

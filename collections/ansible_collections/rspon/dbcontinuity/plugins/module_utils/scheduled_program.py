@@ -19,6 +19,7 @@ from .errors import ContinuityError
 from .notifier import Notifier
 from .scheduled_host import Host
 from .scheduled_run import ScheduledRun
+from .supervisor import start_stopped
 
 CURRENT = "current"
 INSTALLED = "installed.json"
@@ -36,12 +37,14 @@ def main(arguments: Sequence[str], release: Path) -> int:
     try:
         if chosen.try_notify:
             return 1 if Notifier(host, _say).try_all() else 0
+        if chosen.afterwards:
+            ScheduledRun(host, chosen.activity, _say).afterwards()
+            return 0
+        for said in start_stopped(host.receivers):
+            _say(said)
         if chosen.missed:
             return run_missed(host, _say)
         run = ScheduledRun(host, chosen.activity, _say)
-        if chosen.afterwards:
-            run.afterwards()
-            return 0
         status = run.perform()
         remove_unused(release)
         return status
@@ -71,8 +74,12 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _say(line: str) -> None:
-    sys.stdout.write(f"{line}\n")
-    sys.stdout.flush()
+    """Print a line; a system log that has gone away ends no run."""
+    try:
+        sys.stdout.write(f"{line}\n")
+        sys.stdout.flush()
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # else the interpreter would fail at its end
 
 
 def run_missed(host: Host, say: Callable[[str], None]) -> int:

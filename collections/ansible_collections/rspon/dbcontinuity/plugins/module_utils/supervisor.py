@@ -5,7 +5,10 @@
 
 from __future__ import annotations
 
+import pwd
+import sys
 from abc import ABC, abstractmethod
+from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 
@@ -14,6 +17,9 @@ from .errors import ContinuityError, InputError, PipelineError
 from .process import Finished, Stage, find_tool, run
 
 TEMPLATE = "dbcontinuity-receiver@.service"
+PROGRAM = Path("/usr/local/libexec/dbcontinuity-receiver")
+# Where systemd is the host's service manager, and nowhere else: sd_booted(3).
+_SYSTEMD = Path("/run/systemd/system")
 
 # What every receiver's unit says; what differs between instances stands in a drop-in of their own.
 _TEMPLATE_TEXT = """\
@@ -164,7 +170,10 @@ class SystemdSupervisor(Supervisor):
 
 
 class ProcessSupervisor(Supervisor):
-    """The program's own ``start`` and ``stop``: for hosts without systemd, and the demo. Does not survive a reboot."""
+    """The program's own ``start`` and ``stop``: for hosts without systemd, and the demo.
+
+    It does not survive a reboot; see :func:`start_stopped`.
+    """
 
     def __init__(self, instance: str, python: Path, program: Path, config: Path, staging: Path, user: str) -> None:
         self.name = f"receiver of {instance}"
@@ -188,3 +197,25 @@ class ProcessSupervisor(Supervisor):
     def stop(self) -> None:
         if not receiver_program.end_supervisor(self._staging):
             raise ContinuityError(f"The {self.name} did not end within 20 seconds.", "Look at its process.")
+
+
+def start_stopped(configs: Path, program: Path = PROGRAM, systemd: Path = _SYSTEMD) -> Iterator[str]:
+    """Start the receivers that do not run, on a host without systemd: after a reboot nobody else does.
+
+    :param configs: the folder of the receivers' configurations.
+    :param systemd: the folder that is there where systemd sees to them.
+    :returns: a sentence for each that was started, or could not be.
+    """
+    if systemd.is_dir():
+        return
+    for config in sorted(configs.glob("*.json")):
+        try:
+            staging = Path(str(receiver_program.read_config(config)["staging"]))
+            owner = staging.stat().st_uid
+            user = pwd.getpwuid(owner).pw_name if owner else ""
+            supervisor = ProcessSupervisor(config.stem, Path(sys.executable), program, config, staging, user)
+            if not supervisor.running():
+                supervisor.start(again=False)
+                yield f"The {supervisor.name} did not run, and was started."
+        except (ContinuityError, receiver_program.ReceiverError, OSError, KeyError) as error:
+            yield f"The receiver of {config.stem} could not be started: {error}"

@@ -22,7 +22,9 @@ options:
     choices: [present, absent]
     default: present
   supervisor:
-    description: What keeps the receiver running. V(process) is for hosts without systemd; it does not survive a reboot.
+    description:
+      - What keeps the receiver running. V(process) is for hosts without systemd.
+      - It does not survive a reboot; the next run of the calendar starts it again.
     type: str
     choices: [systemd, process]
     default: systemd

@@ -45,7 +45,7 @@ def scheduled_crontab(
     moment = parse_moment(now) if now else datetime.now(timezone.utc)
     try:
         return [
-            f"{fields} root {command} {name} 2>&1 | logger -t dbcontinuity-{name.replace('_', '-')}"
+            f"{fields} root {command} {name} 2>&1 | logger --socket-errors=off -t dbcontinuity-{name.replace('_', '-')}"
             for name, activity in _here(_calendar(calendar)).items()
             for fields in activity.crontab(host_zone, moment)
         ]

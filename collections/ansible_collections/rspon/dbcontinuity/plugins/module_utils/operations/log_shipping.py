@@ -27,7 +27,7 @@ from ..instance import Instance, choice
 from ..ledger import new_run_id
 from ..locks import exclusive
 from ..repository import InstanceFolder, Repository
-from ..supervisor import ProcessSupervisor, Supervisor, SystemdSupervisor, unit_files
+from ..supervisor import PROGRAM, ProcessSupervisor, Supervisor, SystemdSupervisor, unit_files
 
 ACTIVITY = "log_shipping"
 STATES = ("present", "absent")
@@ -40,7 +40,7 @@ class LogShippingRequest:
     """What is asked for one instance.
 
     :param state: ``present`` or ``absent``.
-    :param supervisor: ``systemd``, or ``process`` where there is none (it does not survive a reboot).
+    :param supervisor: ``systemd``, or ``process`` where there is none (after a reboot the next scheduled run starts it).
     :param program: where the receiver program is installed.
     :param config_dir: the folder of the receivers' configurations, one file an instance; no secret stands there.
     :param unit_dir: the folder of systemd's units.
@@ -55,7 +55,7 @@ class LogShippingRequest:
     repository: Path
     state: str = "present"
     supervisor: str = "systemd"
-    program: Path = Path("/usr/local/libexec/dbcontinuity-receiver")
+    program: Path = PROGRAM
     config_dir: Path = Path("/etc/dbcontinuity/receivers")
     unit_dir: Path = Path("/etc/systemd/system")
     python: Path = Path("/usr/bin/python3")
